@@ -1,0 +1,17 @@
+"""What the other modules may know of accounts: who is asking."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Whoever makes a request. `user_id` is None for anyone who is not signed in."""
+
+    user_id: UUID | None = None
+    is_admin: bool = False
+
+
+ANONYMOUS = Principal()

@@ -1,0 +1,1 @@
+"""The read side: metadata and files over HTTP."""

@@ -1,0 +1,1 @@
+"""HTTP's rules on ranges, conditions, caching and file names."""

@@ -1,0 +1,1 @@
+"""The write side: accept, keep, change, process and delete images."""

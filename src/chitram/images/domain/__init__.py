@@ -1,0 +1,1 @@
+"""Entities, values, policies and errors of images."""

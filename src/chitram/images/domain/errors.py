@@ -1,0 +1,74 @@
+"""Every refusal that uploading, changing and deleting images can end in."""
+
+from __future__ import annotations
+
+from chitram.kernel.errors import Category, ChitramError
+
+
+class ImageNotFound(ChitramError):
+    code = "IMAGE_NOT_FOUND"
+    category = Category.NOT_FOUND
+    default_message = "There is no image with this id."
+
+
+class InvalidFileFormat(ChitramError):
+    code = "INVALID_FILE_FORMAT"
+    category = Category.UNSUPPORTED
+    default_message = "The content is not an image format that is accepted here."
+
+
+class ContentTypeMismatch(ChitramError):
+    code = "CONTENT_TYPE_MISMATCH"
+    category = Category.UNSUPPORTED
+    default_message = "The declared type and the content disagree."
+
+
+class FileTooLarge(ChitramError):
+    code = "FILE_TOO_LARGE"
+    category = Category.TOO_LARGE
+    default_message = "The file is larger than is accepted here."
+
+
+class ImageTooLarge(ChitramError):
+    code = "IMAGE_TOO_LARGE"
+    category = Category.UNPROCESSABLE
+    default_message = "The image has more pixels than is accepted here."
+
+
+class CorruptImage(ChitramError):
+    code = "CORRUPT_IMAGE"
+    category = Category.UNPROCESSABLE
+    default_message = "The image is truncated or cannot be decoded."
+
+
+class DigestMismatch(ChitramError):
+    code = "DIGEST_MISMATCH"
+    category = Category.INVALID
+    default_message = "The bytes received are not those that Repr-Digest describes."
+
+
+class UploadTimeout(ChitramError):
+    code = "UPLOAD_TIMEOUT"
+    category = Category.TIMEOUT
+    default_message = "The body did not arrive in time."
+
+
+class UploadCapacityExceeded(ChitramError):
+    code = "UPLOAD_CAPACITY_EXCEEDED"
+    category = Category.UNAVAILABLE
+    default_message = "Too many uploads are being checked. Try again shortly."
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 2) -> None:
+        super().__init__(message, retry_after=retry_after)
+
+
+class DeleteTokenRequired(ChitramError):
+    code = "DELETE_TOKEN_REQUIRED"
+    category = Category.FORBIDDEN
+    default_message = "Deleting this image needs its delete token."
+
+
+class InvalidDeleteToken(ChitramError):
+    code = "INVALID_DELETE_TOKEN"
+    category = Category.FORBIDDEN
+    default_message = "The delete token is wrong or has expired."

@@ -1,0 +1,1 @@
+"""HTTP, jobs and administration: parse, call, return."""

@@ -1,0 +1,155 @@
+"""What the images module needs from outside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from chitram.images.domain.content import Inspection, Received
+from chitram.images.domain.image import Blob, Image
+from chitram.kernel.uow import UnitOfWork
+
+
+class Inspector(Protocol):
+    """Decides what an upload is, proves it whole and says what of it to store.
+
+    Raises `InvalidFileFormat`, `ImageTooLarge`, `CorruptImage`, `UploadCapacityExceeded` when no
+    decoder is free in time, and `StorageUnavailable` when the spool cannot be read.
+    """
+
+    async def inspect(self, received: Received) -> Inspection: ...
+
+
+class StoredObject(msgspec.Struct, frozen=True):
+    """An object that a listing found under a blob's id: size in bytes, time of its last change."""
+
+    blob_id: UUID
+    shard: str
+    size: int
+    modified: datetime
+
+
+class BlobStore(Protocol):
+    """Keeps the bytes of blobs. Every method raises `StorageUnavailable`."""
+
+    @property
+    def shard(self) -> str:
+        """Name of the store that new blobs go to."""
+        ...
+
+    async def put(self, blob_id: UUID, shard: str, chunks: Iterable[bytes], size: int) -> None:
+        """Store a blob's bytes; durable once it returns, invisible when it fails."""
+        ...
+
+    async def size(self, blob_id: UUID, shard: str) -> int | None:
+        """Length of a blob's object in bytes, or None when it is missing."""
+        ...
+
+    async def read(self, blob_id: UUID, shard: str, offset: int, length: int) -> bytes:
+        """Read part of a blob's object; raises `LookupError` when it is missing."""
+        ...
+
+    async def delete(self, blob_id: UUID, shard: str) -> None:
+        """Remove everything kept for a blob; removing what is not there is not an error."""
+        ...
+
+    def list(self) -> AsyncIterator[StoredObject]:
+        """Yield every object of every shard whose name is a blob's."""
+        ...
+
+    async def remove_unfinished(self, before: datetime) -> int:
+        """Remove remains of writes that began before `before` and never ended; say how many."""
+        ...
+
+
+class LiveBlobExists(Exception):
+    """Another transaction made a live blob of the same content first."""
+
+
+class BlobRepository(Protocol):
+    """Blobs inside one transaction."""
+
+    async def find_live(self, sha256: bytes) -> Blob | None:
+        """The live generation of a content, unlocked."""
+        ...
+
+    async def lock(self, blob_id: UUID) -> Blob | None:
+        """Lock a blob's row until the transaction ends, or None when it is gone."""
+        ...
+
+    async def add(self, blob: Blob, *, newer_than: timedelta) -> None:
+        """Insert a new generation.
+
+        Raises `LiveBlobExists` when the content has a live blob already, and `StaleBlob` when the
+        blob's id is older than `newer_than` by the database's clock: reconcile may already have
+        taken its object for abandoned.
+        """
+        ...
+
+    async def mark_deleting(self, blob_id: UUID) -> None: ...
+
+    async def remove(self, blob_id: UUID) -> None:
+        """Delete the row of a blob whose objects are gone."""
+        ...
+
+    async def without_dimensions(self, limit: int) -> Sequence[Blob]:
+        """Live blobs from before width and height were recorded; rows others hold are skipped."""
+        ...
+
+    async def set_dimensions(self, blob_id: UUID, width: int, height: int) -> None: ...
+
+
+class StaleBlob(Exception):
+    """A blob's id is too old for its object to be sure to exist still."""
+
+
+class ImageRepository(Protocol):
+    """Images inside one transaction."""
+
+    async def get(self, image_id: UUID) -> Image | None: ...
+
+    async def add(self, image: Image) -> None: ...
+
+    async def remove(self, image_id: UUID) -> bool:
+        """Delete a row; False when another transaction was first."""
+        ...
+
+    async def count_on(self, blob_id: UUID) -> int:
+        """How many images show a blob; exact while its row is locked."""
+        ...
+
+    async def expired(self, now: datetime, limit: int) -> Sequence[UUID]:
+        """Ids of images whose time has come."""
+        ...
+
+
+class ImagesUnitOfWork(UnitOfWork, Protocol):
+    """A transaction over images, blobs and the outbox."""
+
+    @property
+    def images(self) -> ImageRepository: ...
+
+    @property
+    def blobs(self) -> BlobRepository: ...
+
+
+class Transactions(Protocol):
+    """Begins transactions on the primary."""
+
+    def begin(self) -> ImagesUnitOfWork: ...
+
+
+class BlobCatalogue(Protocol):
+    """Which blobs the rows know, read on the primary; for reconcile."""
+
+    async def known(self, blob_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of `blob_ids` that have a row, live or being deleted."""
+        ...
+
+    def live(self) -> AsyncIterator[Blob]:
+        """Every live blob, in order of id."""
+        ...

@@ -1,0 +1,89 @@
+"""The error every layer raises: a stable code, a category, a message for people.
+
+Categories carry no HTTP; `platform.http.errors` turns them into statuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Category(StrEnum):
+    """What kind of refusal an error is, whoever answers it."""
+
+    INVALID = "invalid"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    TIMEOUT = "timeout"
+    CONFLICT = "conflict"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED = "unsupported"
+    UNPROCESSABLE = "unprocessable"
+    RATE_LIMITED = "rate_limited"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
+
+
+class ChitramError(Exception):
+    """Base of every refusal a client may see.
+
+    Args:
+        message: one sentence for people; no storage key, SQL or stack trace.
+        details: machine-readable facts; JSON values only.
+        retry_after: seconds after which the same request may succeed, where that is known.
+    """
+
+    code: ClassVar[str] = "INTERNAL_ERROR"
+    category: ClassVar[Category] = Category.INTERNAL
+    default_message: ClassVar[str] = "The server could not answer this request."
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        details: Mapping[str, object] | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        self.message = message or self.default_message
+        self.details: Mapping[str, object] = details or {}
+        self.retry_after = retry_after
+        super().__init__(self.message)
+
+
+class InvalidRequest(ChitramError):
+    """The request itself is malformed or a parameter is out of range."""
+
+    code = "INVALID_REQUEST"
+    category = Category.INVALID
+    default_message = "The request is not valid."
+
+
+class DatabaseUnavailable(ChitramError):
+    """The database did not answer; whether a commit under way took effect may be unknown."""
+
+    code = "DATABASE_UNAVAILABLE"
+    category = Category.UNAVAILABLE
+    default_message = "The database does not answer. Try again shortly."
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 2) -> None:
+        super().__init__(message, retry_after=retry_after)
+
+
+class StorageUnavailable(ChitramError):
+    """The object store or the spool cannot be read or written, or is full."""
+
+    code = "STORAGE_UNAVAILABLE"
+    category = Category.UNAVAILABLE
+    default_message = "The image store does not answer. Try again shortly."
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 5) -> None:
+        super().__init__(message, retry_after=retry_after)
+
+
+class CommitUncertain(DatabaseUnavailable):
+    """COMMIT was sent but its answer was lost: the change may or may not have happened."""
+
+    default_message = "The database went away while the change was being committed."

@@ -1,0 +1,1 @@
+"""Composition roots: container, API, worker, administration, the embedded stack."""

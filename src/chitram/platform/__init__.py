@@ -1,0 +1,1 @@
+"""The technical base: servers, stores, HTTP. Knows nothing of images or accounts."""

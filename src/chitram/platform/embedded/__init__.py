@@ -1,0 +1,1 @@
+"""Real PostgreSQL and Valkey servers as children of this process."""

@@ -1,0 +1,1 @@
+"""What every HTTP answer shares: errors, request ids, access lines, bodies."""

@@ -1,0 +1,115 @@
+"""Settings: `CHITRAM_*` variables over an optional TOML file, checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, get_type_hints
+
+import msgspec
+
+PREFIX = "CHITRAM_"
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message names it and says what is allowed."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting with its default. The variable is the field's name in capitals, prefixed.
+
+    Sizes are bytes and times seconds. An empty `database_url` or `valkey_url` means the embedded
+    server of `chitram up`; an empty `storage_urls` means the folder `objects` of the data
+    directory. `database_url` is `postgresql://user:password@host:port/name`.
+    """
+
+    http_host: str = "127.0.0.1"
+    http_port: Port = 8000
+    http_workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    data_dir: str = ""
+    database_url: str = ""
+    valkey_url: str = ""
+    storage_urls: str = ""
+
+    max_upload_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 30)] = 5_242_880
+    max_batch_files: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
+    max_pixels: Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)] = 50_000_000
+    allowed_formats: tuple[Literal["jpeg", "png"], ...] = ("jpeg", "png")
+    metadata_policy: Literal["strip", "keep"] = "strip"
+
+    upload_wait_seconds: Seconds = 20.0
+    upload_body_seconds: Seconds = 60.0
+    send_seconds: Seconds = 600.0
+    decoders: NotNegative = 0
+    decode_seconds: Seconds = 15.0
+    decode_memory_bytes: Annotated[int, msgspec.Meta(ge=1 << 28)] = 1 << 30
+
+    delete_token_seconds: NotNegative = 0
+    reconcile_grace_seconds: Positive = 3600
+
+    database_pool_size: Positive = 8
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_addresses: Literal["none", "truncated", "full"] = "truncated"
+
+
+def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read and check the settings. Raises `SettingsError` for the first that is wrong."""
+    values: dict[str, object] = {}
+    if config := environment.get(f"{PREFIX}CONFIG"):
+        values.update(_from_toml(Path(config)))
+    known = get_type_hints(Settings, include_extras=True)
+    for name, value in environment.items():
+        if not name.startswith(PREFIX) or name == f"{PREFIX}CONFIG":
+            continue
+        field = name.removeprefix(PREFIX).lower()
+        if field not in known:
+            raise SettingsError(f"{name} is not a setting. See the list in the README.")
+        listed = str(known[field]).startswith("tuple")
+        values[field] = [part.strip() for part in value.split(",")] if listed else value
+    for field, given in values.items():
+        _check(field, known[field], given)
+    settings: Settings = msgspec.convert(values, Settings, strict=False)
+    return settings
+
+
+def _from_toml(path: Path) -> dict[str, object]:
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{PREFIX}CONFIG: cannot read {path}: {error}") from error
+    for name in values:
+        if name not in Settings.__struct_fields__:
+            raise SettingsError(f"{path}: {name!r} is not a setting. See the list in the README.")
+    return values
+
+
+def _check(field: str, kind: object, value: object) -> None:
+    """Convert one value by itself, so that the message can name its variable."""
+    try:
+        msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{PREFIX}{field.upper()}={value!r} is not allowed: {error}") from error
+
+
+def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where data goes when nothing is set.
+
+    For root a place that the unprivileged PostgreSQL user can reach, which a closed home is not.
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/chitram")
+    base = environment.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "chitram"
+
+
+def data_dir(settings: Settings) -> Path:
+    """The data directory in force, as an absolute path."""
+    return Path(settings.data_dir).absolute() if settings.data_dir else default_data_dir()
