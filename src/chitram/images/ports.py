@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
@@ -49,8 +50,8 @@ class BlobStore(Protocol):
         """Length of a blob's object in bytes, or None when it is missing."""
         ...
 
-    async def read(self, blob_id: UUID, shard: str, offset: int, length: int) -> bytes:
-        """Read part of a blob's object; raises `LookupError` when it is missing."""
+    def fetch(self, blob_id: UUID, shard: str) -> AbstractAsyncContextManager[Received]:
+        """Copy a blob's object to the spool; raises `LookupError` when it is missing."""
         ...
 
     async def delete(self, blob_id: UUID, shard: str) -> None:
@@ -96,8 +97,8 @@ class BlobRepository(Protocol):
         """Delete the row of a blob whose objects are gone."""
         ...
 
-    async def without_dimensions(self, limit: int) -> Sequence[Blob]:
-        """Live blobs from before width and height were recorded; rows others hold are skipped."""
+    async def without_dimensions(self, after: UUID, limit: int) -> Sequence[Blob]:
+        """Live blobs without width and height, in order of id from `after` on."""
         ...
 
     async def set_dimensions(self, blob_id: UUID, width: int, height: int) -> None: ...
@@ -148,6 +149,10 @@ class BlobCatalogue(Protocol):
 
     async def known(self, blob_ids: Sequence[UUID]) -> set[UUID]:
         """Those of `blob_ids` that have a row, live or being deleted."""
+        ...
+
+    async def is_live(self, blob_id: UUID) -> bool:
+        """Whether a blob is live now."""
         ...
 
     def live(self) -> AsyncIterator[Blob]:

@@ -113,3 +113,15 @@ def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
 def data_dir(settings: Settings) -> Path:
     """The data directory in force, as an absolute path."""
     return Path(settings.data_dir).absolute() if settings.data_dir else default_data_dir()
+
+
+def spool_dir(settings: Settings) -> Path:
+    """Where uploads are kept until they are checked and stored."""
+    return data_dir(settings) / "spool"
+
+
+def decoder_count(settings: Settings) -> int:
+    """Decoder processes of one API process: as set, or an even share of the processors."""
+    if settings.decoders:
+        return settings.decoders
+    return max(1, len(os.sched_getaffinity(0)) // settings.http_workers)

@@ -1,0 +1,49 @@
+"""How Alembic runs a migration here: one transaction each, never waiting long for a lock."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from advanced_alchemy.base import orm_registry
+from alembic import context
+from sqlalchemy import Connection, text
+
+import chitram.images.adapters.postgres.rows
+import chitram.platform.outbox  # noqa: F401 - importing registers its row
+
+if TYPE_CHECKING:
+    from advanced_alchemy.alembic.commands import AlembicCommandConfig
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+# Any number: two processes that migrate at once take turns on it.
+_ADVISORY_LOCK = 7_246_019_385
+
+
+def run(connection: Connection) -> None:
+    """Run the migrations on one connection."""
+    config = cast("AlembicCommandConfig", context.config)
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+    # A migration that cannot have its lock gives up rather than queueing every request behind it.
+    connection.execute(text("SET lock_timeout = '5s'"))
+    connection.commit()
+    context.configure(
+        connection=connection,
+        target_metadata=orm_registry.metadata,
+        version_table=config.version_table_name,
+        compare_type=config.compare_type,
+        transaction_per_migration=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def main() -> None:
+    """Connect, migrate, let go."""
+    engine = cast("AsyncEngine", cast("AlembicCommandConfig", context.config).engine)
+    async with engine.connect() as connection:
+        await connection.run_sync(run)
+    await engine.dispose()
+
+
+asyncio.run(main())

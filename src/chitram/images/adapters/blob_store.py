@@ -1,0 +1,63 @@
+"""Blobs in the object stores: where the key of an object is decided."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+from chitram.images.domain.content import Received
+from chitram.images.ports import StoredObject
+from chitram.images.public import blob_key, blob_of_key
+from chitram.platform.objects.registry import ObjectStores
+from chitram.platform.spool import Spool
+
+_READ_BYTES = 256 * 1024
+
+
+class ObjectBlobStore:
+    """Keeps blobs in the configured object stores, new ones in the first."""
+
+    def __init__(self, stores: ObjectStores, spool_directory: Path) -> None:
+        self._stores = stores
+        self._spool_directory = spool_directory
+
+    @property
+    def shard(self) -> str:
+        return self._stores.primary.name
+
+    async def put(self, blob_id: UUID, shard: str, chunks: Iterable[bytes], size: int) -> None:
+        await self._stores.by_name(shard).put(blob_key(blob_id), chunks, size)
+
+    async def size(self, blob_id: UUID, shard: str) -> int | None:
+        found = await self._stores.by_name(shard).stat(blob_key(blob_id))
+        return found.size if found else None
+
+    @contextlib.asynccontextmanager
+    async def fetch(self, blob_id: UUID, shard: str) -> AsyncIterator[Received]:
+        source = await self._stores.by_name(shard).open(blob_key(blob_id))
+        try:
+            with Spool(self._spool_directory) as spool:
+                while spool.size < source.size:
+                    chunk = await source.read(spool.size, _READ_BYTES)
+                    if not chunk:
+                        raise LookupError("the object is shorter than its size says")
+                    await spool.write(chunk)
+                await spool.flush()
+                yield spool
+        finally:
+            await source.aclose()
+
+    async def delete(self, blob_id: UUID, shard: str) -> None:
+        await self._stores.by_name(shard).delete(blob_key(blob_id))
+
+    async def list(self) -> AsyncIterator[StoredObject]:
+        for store in self._stores:
+            async for found in store.list():
+                if blob_id := blob_of_key(found.key):
+                    yield StoredObject(blob_id, store.name, found.size, found.modified)
+
+    async def remove_unfinished(self, before: datetime) -> int:
+        return sum([await store.remove_unfinished(before) for store in self._stores])

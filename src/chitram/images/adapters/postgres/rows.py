@@ -1,0 +1,126 @@
+"""The tables of images, and how a row and an entity become each other."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from advanced_alchemy.base import DefaultBase
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, Text, func, text
+from sqlalchemy.dialects.postgresql import BYTEA, INET, TIMESTAMP
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.orm import Mapped, mapped_column
+
+from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat, Visibility
+
+
+class BlobRow(DefaultBase):
+    """One generation of stored bytes."""
+
+    __tablename__ = "blobs"
+
+    id: Mapped[UUID] = mapped_column(PG_UUID(as_uuid=True), primary_key=True)
+    sha256: Mapped[bytes] = mapped_column(BYTEA)
+    byte_size: Mapped[int] = mapped_column(BigInteger)
+    format: Mapped[str] = mapped_column(Text)
+    width: Mapped[int | None] = mapped_column(Integer)
+    height: Mapped[int | None] = mapped_column(Integer)
+    shard: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True), server_default=func.now())
+
+    __table_args__ = (
+        Index("uq_blobs_live_sha256", "sha256", unique=True, postgresql_where=text("state = 'live'")),
+        Index("ix_blobs_without_dimensions", "id", postgresql_where=text("width IS NULL AND state = 'live'")),
+    )
+
+
+class ImageRow(DefaultBase):
+    """What a person uploaded."""
+
+    __tablename__ = "images"
+
+    id: Mapped[UUID] = mapped_column(PG_UUID(as_uuid=True), primary_key=True)
+    blob_id: Mapped[UUID] = mapped_column(
+        PG_UUID(as_uuid=True), ForeignKey("blobs.id", name="fk_images_blob_id_blobs")
+    )
+    owner_id: Mapped[UUID | None] = mapped_column(PG_UUID(as_uuid=True))
+    filename: Mapped[str] = mapped_column(Text)
+    visibility: Mapped[str] = mapped_column(Text)
+    delete_token_hash: Mapped[bytes | None] = mapped_column(BYTEA)
+    delete_token_expires_at: Mapped[datetime | None] = mapped_column(TIMESTAMP(timezone=True))
+    expires_at: Mapped[datetime | None] = mapped_column(TIMESTAMP(timezone=True))
+    upload_address: Mapped[str | None] = mapped_column(INET)
+    created_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True))
+    updated_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True))
+    version: Mapped[int] = mapped_column(Integer, server_default="1")
+
+    __table_args__ = (
+        Index("ix_images_blob_id", "blob_id"),
+        Index("ix_images_owner_id_id", "owner_id", "id", postgresql_where=text("owner_id IS NOT NULL")),
+        Index("ix_images_expires_at", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    )
+
+
+def blob_from(row: BlobRow) -> Blob:
+    """Read a row as the domain sees it."""
+    return Blob(
+        id=row.id,
+        sha256=row.sha256,
+        byte_size=row.byte_size,
+        format=ImageFormat(row.format),
+        width=row.width,
+        height=row.height,
+        shard=row.shard,
+        state=BlobState(row.state),
+    )
+
+
+def row_of_blob(blob: Blob) -> BlobRow:
+    """Write a new blob as a row."""
+    return BlobRow(
+        id=blob.id,
+        sha256=blob.sha256,
+        byte_size=blob.byte_size,
+        format=blob.format.value,
+        width=blob.width,
+        height=blob.height,
+        shard=blob.shard,
+        state=blob.state.value,
+    )
+
+
+def image_from(row: ImageRow) -> Image:
+    """Read a row as the domain sees it."""
+    return Image(
+        id=row.id,
+        blob_id=row.blob_id,
+        owner_id=row.owner_id,
+        filename=row.filename,
+        visibility=Visibility(row.visibility),
+        delete_token_hash=row.delete_token_hash,
+        delete_token_expires_at=row.delete_token_expires_at,
+        expires_at=row.expires_at,
+        upload_address=str(row.upload_address) if row.upload_address is not None else None,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        version=row.version,
+    )
+
+
+def row_of_image(image: Image) -> ImageRow:
+    """Write a new image as a row."""
+    return ImageRow(
+        id=image.id,
+        blob_id=image.blob_id,
+        owner_id=image.owner_id,
+        filename=image.filename,
+        visibility=image.visibility.value,
+        delete_token_hash=image.delete_token_hash,
+        delete_token_expires_at=image.delete_token_expires_at,
+        expires_at=image.expires_at,
+        upload_address=image.upload_address,
+        created_at=image.created_at,
+        updated_at=image.updated_at,
+        version=image.version,
+    )

@@ -1,0 +1,140 @@
+"""Images, blobs and outbox in one PostgreSQL transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Self
+from uuid import UUID
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from chitram.images.adapters.postgres.rows import (
+    BlobRow,
+    ImageRow,
+    blob_from,
+    image_from,
+    row_of_blob,
+    row_of_image,
+)
+from chitram.images.domain.image import Blob, BlobState, Image
+from chitram.images.ports import LiveBlobExists, StaleBlob
+from chitram.kernel.ids import id_time
+from chitram.platform.database import SqlUnitOfWork
+from chitram.platform.outbox import Relay
+
+# What a violated constraint means to the domain.
+_VIOLATIONS: dict[str, type[Exception]] = {"uq_blobs_live_sha256": LiveBlobExists}
+
+
+class PostgresUnitOfWork(SqlUnitOfWork):
+    """One transaction over the tables of images."""
+
+    images: PostgresImages
+    blobs: PostgresBlobs
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self.images = PostgresImages(self.session)
+        self.blobs = PostgresBlobs(self.session)
+        return self
+
+
+class PostgresTransactions:
+    """Begins transactions on the primary."""
+
+    def __init__(self, sessions: async_sessionmaker[AsyncSession], relay: Relay) -> None:
+        self._sessions = sessions
+        self._relay = relay
+
+    def begin(self) -> PostgresUnitOfWork:
+        return PostgresUnitOfWork(self._sessions, self._relay)
+
+
+class PostgresBlobs:
+    """Blobs inside one transaction."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def find_live(self, sha256: bytes) -> Blob | None:
+        row = await self._session.scalar(
+            select(BlobRow).where(BlobRow.sha256 == sha256, BlobRow.state == BlobState.LIVE.value)
+        )
+        return blob_from(row) if row is not None else None
+
+    async def lock(self, blob_id: UUID) -> Blob | None:
+        row = await self._session.get(BlobRow, blob_id, with_for_update=True, populate_existing=True)
+        return blob_from(row) if row is not None else None
+
+    async def add(self, blob: Blob, *, newer_than: timedelta) -> None:
+        now = (await self._session.execute(select(func.clock_timestamp()))).scalar_one()
+        if now - id_time(blob.id) > newer_than:
+            raise StaleBlob
+        self._session.add(row_of_blob(blob))
+        try:
+            await self._session.flush()
+        except IntegrityError as error:
+            raise _violation(error) from error
+
+    async def mark_deleting(self, blob_id: UUID) -> None:
+        await self._session.execute(
+            update(BlobRow).where(BlobRow.id == blob_id).values(state=BlobState.DELETING.value)
+        )
+
+    async def remove(self, blob_id: UUID) -> None:
+        await self._session.execute(delete(BlobRow).where(BlobRow.id == blob_id))
+
+    async def without_dimensions(self, after: UUID, limit: int) -> Sequence[Blob]:
+        rows = await self._session.scalars(
+            select(BlobRow)
+            .where(BlobRow.id > after, BlobRow.width.is_(None), BlobRow.state == BlobState.LIVE.value)
+            .order_by(BlobRow.id)
+            .limit(limit)
+        )
+        return [blob_from(row) for row in rows]
+
+    async def set_dimensions(self, blob_id: UUID, width: int, height: int) -> None:
+        await self._session.execute(
+            update(BlobRow).where(BlobRow.id == blob_id).values(width=width, height=height)
+        )
+
+
+class PostgresImages:
+    """Images inside one transaction."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, image_id: UUID) -> Image | None:
+        row = await self._session.get(ImageRow, image_id)
+        return image_from(row) if row is not None else None
+
+    async def add(self, image: Image) -> None:
+        self._session.add(row_of_image(image))
+
+    async def remove(self, image_id: UUID) -> bool:
+        removed = await self._session.scalar(
+            delete(ImageRow).where(ImageRow.id == image_id).returning(ImageRow.id)
+        )
+        return removed is not None
+
+    async def count_on(self, blob_id: UUID) -> int:
+        count = await self._session.scalar(
+            select(func.count()).select_from(ImageRow).where(ImageRow.blob_id == blob_id)
+        )
+        return count or 0
+
+    async def expired(self, now: datetime, limit: int) -> Sequence[UUID]:
+        ids = await self._session.scalars(
+            select(ImageRow.id).where(ImageRow.expires_at <= now).order_by(ImageRow.expires_at).limit(limit)
+        )
+        return list(ids)
+
+
+def _violation(error: IntegrityError) -> Exception:
+    """Name a violated constraint in the words of the domain."""
+    name = getattr(error.orig.__cause__, "constraint_name", None) if error.orig else None
+    return _VIOLATIONS.get(name or "", lambda: error)()

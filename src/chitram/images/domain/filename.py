@@ -1,0 +1,77 @@
+"""File names as people gave them, made safe to keep and to send."""
+
+from __future__ import annotations
+
+import unicodedata
+
+MAX_BYTES = 255
+# Normalising a long run of combining marks takes quadratic time; no honest name is this long.
+_MAX_CHARACTERS = 1024
+_LONGEST_EXTENSION_BYTES = 16
+_SEPARATORS = str.maketrans("\\", "/")
+# Characters that turn the direction of text and can make `gpj.exe` look like `exe.jpg`, the byte
+# order mark, and annotation marks. The joiners U+200C and U+200D stay: Indic names and emoji need them.
+_FORMAT_CONTROLS = frozenset(
+    map(chr, [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF])
+) | frozenset(map(chr, range(0xFFF9, 0xFFFC)))
+# Controls, lone surrogates, line and paragraph separators.
+_UNWANTED = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_ZERO_WIDTH_JOINER = "\u200d"
+_SKIN_TONES = range(0x1F3FB, 0x1F400)
+
+
+def sanitise_filename(raw: str | None, extension: str) -> str:
+    """Make a name of 1 to 255 bytes of UTF-8, for any text.
+
+    Only what stands after the last slash or backslash is kept, in NFC, without characters that
+    control anything, without dots and spaces at either end. A name that is too long is cut between
+    characters and keeps its ending; an empty one becomes `image.` and `extension`.
+    """
+    name = (raw or "").translate(_SEPARATORS).rpartition("/")[2]
+    name = _shorten(name)
+    name = "".join(filter(_is_wanted, name))
+    name = _trim(unicodedata.normalize("NFC", name))
+    return _trim(_fit(name)) or f"image.{extension}"
+
+
+def _shorten(name: str) -> str:
+    if len(name) <= _MAX_CHARACTERS:
+        return name
+    return name[: _MAX_CHARACTERS - _LONGEST_EXTENSION_BYTES] + name[-_LONGEST_EXTENSION_BYTES:]
+
+
+def _is_wanted(character: str) -> bool:
+    return character not in _FORMAT_CONTROLS and unicodedata.category(character) not in _UNWANTED
+
+
+def _trim(name: str) -> str:
+    while name != (trimmed := name.strip().strip(".")):
+        name = trimmed
+    return name
+
+
+def _fit(name: str) -> str:
+    """Cut a name to `MAX_BYTES`, keeping a short ending such as `.jpeg`."""
+    if len(name.encode()) <= MAX_BYTES:
+        return name
+    stem, dot, ending = name.rpartition(".")
+    if not dot or len(ending.encode()) >= _LONGEST_EXTENSION_BYTES:
+        return _cut(name, MAX_BYTES)
+    return _cut(stem, MAX_BYTES - len(ending.encode()) - 1) + dot + ending
+
+
+def _cut(text: str, max_bytes: int) -> str:
+    """Cut before a character, together with the marks that follow it, rather than within one."""
+    longest = len(text.encode()[:max_bytes].decode(errors="ignore"))
+    end = longest
+    while 0 < end < len(text) and _belong_together(text[end - 1], text[end]):
+        end -= 1
+    return text[: end or longest]
+
+
+def _belong_together(before: str, after: str) -> bool:
+    return (
+        _ZERO_WIDTH_JOINER in {before, after}
+        or unicodedata.category(after).startswith("M")
+        or ord(after) in _SKIN_TONES
+    )

@@ -1,0 +1,83 @@
+"""Who may do what with an image, and what an upload may claim."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from datetime import datetime
+from uuid import UUID
+
+from chitram.images.domain.errors import (
+    ContentTypeMismatch,
+    DeleteTokenRequired,
+    DigestMismatch,
+    InvalidDeleteToken,
+)
+from chitram.images.domain.image import Image, ImageFormat, Visibility
+
+_TOKEN_BYTES = 32
+# Names that clients use for the two formats beside the registered ones.
+_ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
+_UNDECLARED = {"", "application/octet-stream"}
+
+
+def may_see(visibility: str, owner_id: UUID | None, *, viewer_id: UUID | None, viewer_is_admin: bool) -> bool:
+    """Say whether an image exists as far as this viewer may know."""
+    if visibility != Visibility.PRIVATE or viewer_is_admin:
+        return True
+    return owner_id is not None and owner_id == viewer_id
+
+
+def has_expired(expires_at: datetime | None, now: datetime) -> bool:
+    """Say whether an image's time is up."""
+    return expires_at is not None and expires_at <= now
+
+
+def check_declared_type(declared: str | None, found: ImageFormat) -> None:
+    """Compare the client's media type, if it declared one, with what the content is.
+
+    Raises `ContentTypeMismatch`.
+    """
+    media_type = (declared or "").partition(";")[0].strip().lower()
+    if media_type in _UNDECLARED or _ALIASES.get(media_type, media_type) == found.media_type:
+        return
+    raise ContentTypeMismatch(details={"declared": media_type[:100], "detected": found.media_type})
+
+
+def check_digest(expected: bytes | None, received: bytes) -> None:
+    """Compare the digest that the client sent, if any. Raises `DigestMismatch`."""
+    if expected is not None and not hmac.compare_digest(expected, received):
+        raise DigestMismatch
+
+
+def new_delete_token() -> tuple[str, bytes]:
+    """Make a delete token: the URL-safe text shown once, and the hash that is kept."""
+    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    return token, hash_token(token)
+
+
+def hash_token(token: str) -> bytes:
+    """SHA-256 of a token. It has 256 random bits, so a slow password hash would add nothing."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def check_may_delete(
+    image: Image,
+    *,
+    viewer_id: UUID | None,
+    viewer_is_admin: bool,
+    token: str | None,
+    now: datetime,
+) -> None:
+    """Let the owner, an admin or the holder of the delete token pass.
+
+    Raises `DeleteTokenRequired` without a token, `InvalidDeleteToken` with a wrong or stale one.
+    """
+    if viewer_is_admin or (image.owner_id is not None and image.owner_id == viewer_id):
+        return
+    if not token:
+        raise DeleteTokenRequired
+    matches = hmac.compare_digest(hash_token(token), image.delete_token_hash or bytes(32))
+    if not matches or has_expired(image.delete_token_expires_at, now):
+        raise InvalidDeleteToken

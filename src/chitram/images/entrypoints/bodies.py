@@ -1,0 +1,52 @@
+"""What uploads answer with."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from chitram.images.public import ImageBody, image_body
+from chitram.images.use_cases.upload_image import UploadedImage
+from chitram.platform.http.errors import ErrorDetail
+
+_Body = TypeVar("_Body", bound="UploadBody")
+
+
+class UploadBody(ImageBody, frozen=True, kw_only=True):
+    """A new image. `delete_token` is shown this once, and only for anonymous uploads."""
+
+    delete_token: str | None = None
+
+
+class BatchImageBody(UploadBody, frozen=True, kw_only=True):
+    """A file of a batch that was accepted."""
+
+    status: int = 201
+
+
+class RefusedBody(msgspec.Struct, frozen=True):
+    """A file of a batch that was refused: the status and error it would have had by itself."""
+
+    status: int
+    error: ErrorDetail
+
+
+class BatchBody(msgspec.Struct, frozen=True):
+    """One result for each file, in their order."""
+
+    results: list[BatchImageBody | RefusedBody]
+
+
+def upload_body(uploaded: UploadedImage) -> UploadBody:
+    """The answer to an upload."""
+    return _with_token(UploadBody, uploaded)
+
+
+def batch_item(uploaded: UploadedImage) -> BatchImageBody:
+    """The result of one file of a batch."""
+    return _with_token(BatchImageBody, uploaded)
+
+
+def _with_token(kind: type[_Body], uploaded: UploadedImage) -> _Body:
+    return kind(**msgspec.structs.asdict(image_body(uploaded.view)), delete_token=uploaded.delete_token)

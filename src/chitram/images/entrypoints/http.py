@@ -1,0 +1,218 @@
+"""Uploading and deleting over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import structlog
+from dishka.integrations.litestar import FromDishka, inject
+from litestar import Controller, Request, Response, delete, post
+from litestar.params import Parameter
+
+from chitram.accounts.public import ANONYMOUS
+from chitram.images.entrypoints import openapi
+from chitram.images.entrypoints.bodies import (
+    BatchBody,
+    BatchImageBody,
+    RefusedBody,
+    UploadBody,
+    batch_item,
+    upload_body,
+)
+from chitram.images.entrypoints.options import UploadOptions, options_from
+from chitram.images.public import image_path, parse_image_id
+from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
+from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage
+from chitram.kernel.errors import ChitramError, InvalidRequest
+from chitram.platform.http.body import FileTooLarge, read_raw
+from chitram.platform.http.digest import parse_repr_digest
+from chitram.platform.http.disposition import filename_from_disposition
+from chitram.platform.http.errors import error_body, error_status
+from chitram.platform.http.limits import BodyLimits
+from chitram.platform.http.multipart import FilePart, Form, read_form
+from chitram.platform.spool import Spool
+
+AnyRequest = Request[Any, Any, Any]
+
+_FILE = "file"
+_FILES = "files"
+
+_log = structlog.get_logger("chitram.images")
+
+
+class ImagesController(Controller):
+    """The write side of `/api/v1/images`."""
+
+    path = "/api/v1/images"
+    tags = ("images",)
+
+    @post(
+        "/upload",
+        operation_id="uploadImage",
+        operation_class=openapi.MultipartUpload,
+        responses=openapi.UPLOAD_REFUSALS,
+    )
+    @inject
+    async def upload(
+        self, request: AnyRequest, upload: FromDishka[UploadImage], limits: FromDishka[BodyLimits]
+    ) -> Response[UploadBody]:
+        """Upload one image as a form: field `file`, and optionally `visibility` and `expires_in`."""
+        async with await _read_form(request, limits, {_FILE: 1}, batch=False) as form:
+            part = form.files[0]
+            options = options_from(form.fields)
+            uploaded = await upload(_command(request, part, options))
+        return _created(uploaded)
+
+    @post(
+        "/",
+        operation_id="uploadImageBytes",
+        operation_class=openapi.RawUpload,
+        responses=openapi.UPLOAD_REFUSALS,
+    )
+    @inject
+    async def upload_bytes(
+        self,
+        request: AnyRequest,
+        upload: FromDishka[UploadImage],
+        limits: FromDishka[BodyLimits],
+        filename: Annotated[str | None, Parameter(description="Name of the file")] = None,
+        visibility: Annotated[str | None, Parameter(description="public or unlisted")] = None,
+        expires_in: Annotated[str | None, Parameter(description="Seconds until it is removed")] = None,
+    ) -> Response[UploadBody]:
+        """Upload one image as the bare body: the fast path."""
+        options = options_from({"visibility": visibility, "expires_in": expires_in})
+        expected = parse_repr_digest(request.headers.get("repr-digest"))
+        spool = await read_raw(
+            request.receive,
+            _content_length(request),
+            limit=limits.file_bytes,
+            seconds=limits.seconds,
+            spool_directory=limits.spool_directory,
+        )
+        with spool:
+            uploaded = await upload(
+                _command_of(
+                    request,
+                    spool,
+                    options,
+                    filename=filename
+                    or filename_from_disposition(request.headers.get("content-disposition", "")),
+                    declared_type=request.headers.get("content-type"),
+                    digest=expected,
+                )
+            )
+        return _created(uploaded)
+
+    @post(
+        "/batch",
+        status_code=200,
+        operation_id="uploadImages",
+        operation_class=openapi.BatchUpload,
+        responses=openapi.UPLOAD_REFUSALS,
+    )
+    @inject
+    async def batch(
+        self, request: AnyRequest, upload: FromDishka[UploadImage], limits: FromDishka[BodyLimits]
+    ) -> Response[BatchBody]:
+        """Upload many images as a form with several fields `files`.
+
+        There is one result for each file, in their order; a refused file does not stop the others.
+        """
+        async with await _read_form(request, limits, {_FILES: limits.batch_files}, batch=True) as form:
+            options = options_from(form.fields)
+            results = [await self._upload_one(request, upload, part, options) for part in form.files]
+        return Response(BatchBody(results), status_code=200)
+
+    async def _upload_one(
+        self, request: AnyRequest, upload: UploadImage, part: FilePart, options: UploadOptions
+    ) -> BatchImageBody | RefusedBody:
+        try:
+            if part.too_large:
+                raise FileTooLarge
+            return batch_item(await upload(_command(request, part, options)))
+        except ChitramError as error:
+            return RefusedBody(error_status(error), error_body(error).error)
+        except Exception as error:  # noqa: BLE001 - the others' delete tokens must reach the client
+            _log.exception("unexpected error in a batch", exc_info=error)
+            unexpected = ChitramError()
+            return RefusedBody(error_status(unexpected), error_body(unexpected).error)
+
+    @delete("/{image_id:str}", operation_id="deleteImage", responses=openapi.DELETE_REFUSALS)
+    @inject
+    async def delete(
+        self,
+        image_id: Annotated[str, openapi.IMAGE_ID],
+        delete_image: FromDishka[DeleteImage],
+        delete_token: Annotated[str | None, Parameter(description="The token of the upload answer")] = None,
+        token_header: Annotated[str | None, Parameter(header="X-Delete-Token")] = None,
+    ) -> None:
+        """Delete an image, by its owner, an admin or whoever has its delete token."""
+        token = token_header or delete_token
+        await delete_image(DeleteCommand(parse_image_id(image_id), ANONYMOUS, token))
+
+
+async def _read_form(
+    request: AnyRequest, limits: BodyLimits, file_fields: dict[str, int], *, batch: bool
+) -> Form:
+    count = sum(file_fields.values())
+    return await read_form(
+        request.receive,
+        request.headers.get("content-type", ""),
+        _content_length(request),
+        file_fields=file_fields,
+        max_file_bytes=limits.file_bytes,
+        max_fields=limits.fields,
+        seconds=limits.seconds * count,
+        spool_directory=limits.spool_directory,
+        oversize="mark" if batch else "raise",
+    )
+
+
+def _command(request: AnyRequest, part: FilePart, options: UploadOptions) -> UploadCommand:
+    return _command_of(
+        request,
+        part.spool,
+        options,
+        filename=part.filename,
+        declared_type=part.content_type,
+        digest=parse_repr_digest(part.headers.get("repr-digest")),
+    )
+
+
+def _command_of(
+    request: AnyRequest,
+    spool: Spool,
+    options: UploadOptions,
+    *,
+    filename: str | None,
+    declared_type: str | None,
+    digest: bytes | None,
+) -> UploadCommand:
+    return UploadCommand(
+        received=spool,
+        principal=ANONYMOUS,
+        declared_type=declared_type,
+        filename=filename,
+        visibility=options.visibility,
+        expires_in=options.expires_in,
+        expected_digest=digest,
+        address=request.client.host if request.client else None,
+    )
+
+
+def _created(uploaded: UploadedImage) -> Response[UploadBody]:
+    return Response(
+        upload_body(uploaded),
+        status_code=201,
+        headers={"location": image_path(uploaded.view.id), "cache-control": "no-store"},
+    )
+
+
+def _content_length(request: AnyRequest) -> int | None:
+    """The announced length. Raises `InvalidRequest` when it is no number."""
+    announced = request.headers.get("content-length")
+    if announced is None:
+        return None
+    if not (announced.isascii() and announced.isdigit()):
+        raise InvalidRequest("Content-Length is not a number.")
+    return int(announced)

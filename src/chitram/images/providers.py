@@ -1,0 +1,87 @@
+"""What implements the ports of images."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+from dishka import Provider, Scope, provide
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from chitram.images.adapters.blob_store import ObjectBlobStore
+from chitram.images.adapters.decoder.pool import DecoderPool
+from chitram.images.adapters.postgres.catalogue import PostgresBlobCatalogue
+from chitram.images.adapters.postgres.queries import PostgresImageQueries
+from chitram.images.adapters.postgres.unit_of_work import PostgresTransactions
+from chitram.images.entrypoints.jobs import DeleteBlobJob
+from chitram.images.ports import BlobCatalogue, BlobStore, Inspector, Transactions
+from chitram.images.public import ImageQueries
+from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
+from chitram.images.use_cases.delete_blob import DeleteBlob
+from chitram.images.use_cases.delete_image import DeleteImage
+from chitram.images.use_cases.expire_images import ExpireImages
+from chitram.images.use_cases.reconcile_store import ReconcileStore
+from chitram.images.use_cases.upload_image import UploadImage, UploadRules
+from chitram.platform.database import Reader
+from chitram.platform.objects.registry import ObjectStores
+from chitram.platform.outbox import Relay
+from chitram.platform.settings import Settings, decoder_count, spool_dir
+
+
+class ImagesAdapters(Provider):
+    """Ports to adapters."""
+
+    scope = Scope.APP
+
+    @provide
+    def transactions(self, sessions: async_sessionmaker[AsyncSession], relay: Relay) -> Transactions:
+        return PostgresTransactions(sessions, relay)
+
+    @provide
+    def catalogue(self, reader: Reader) -> BlobCatalogue:
+        return PostgresBlobCatalogue(reader)
+
+    @provide
+    def queries(self, reader: Reader) -> ImageQueries:
+        return PostgresImageQueries(reader)
+
+    @provide
+    def blobs(self, stores: ObjectStores, settings: Settings) -> BlobStore:
+        return ObjectBlobStore(stores, spool_dir(settings))
+
+    @provide
+    async def inspector(self, settings: Settings) -> AsyncIterator[Inspector]:
+        pool = DecoderPool(
+            size=decoder_count(settings),
+            decode_seconds=settings.decode_seconds,
+            memory_bytes=settings.decode_memory_bytes,
+            wait_seconds=settings.upload_wait_seconds,
+            max_pixels=settings.max_pixels,
+            allowed_formats=settings.allowed_formats,
+            metadata_policy=settings.metadata_policy,
+        )
+        await pool.start()
+        yield pool
+        await pool.aclose()
+
+    @provide
+    def rules(self, settings: Settings) -> UploadRules:
+        life = settings.delete_token_seconds
+        return UploadRules(
+            delete_token_life=timedelta(seconds=life) if life else None,
+            newest_commit=timedelta(seconds=settings.reconcile_grace_seconds / 2),
+        )
+
+
+class ImagesUseCases(Provider):
+    """What images can do."""
+
+    scope = Scope.APP
+
+    upload_image = provide(UploadImage)
+    delete_image = provide(DeleteImage)
+    delete_blob_job = provide(DeleteBlobJob)
+    delete_blob = provide(DeleteBlob)
+    expire_images = provide(ExpireImages)
+    backfill_dimensions = provide(BackfillDimensions)
+    reconcile_store = provide(ReconcileStore)

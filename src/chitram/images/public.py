@@ -1,0 +1,98 @@
+"""What other modules may use of images."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from chitram.images.domain.errors import ImageNotFound
+from chitram.images.domain.keys import blob_key, blob_of_key
+from chitram.images.domain.policies import has_expired, may_see
+from chitram.images.queries import ImageQueries, ImageView
+
+__all__ = [
+    "ImageBody",
+    "ImageNotFound",
+    "ImageQueries",
+    "ImageView",
+    "ThumbnailBody",
+    "blob_key",
+    "blob_of_key",
+    "has_expired",
+    "image_body",
+    "image_path",
+    "may_see",
+    "parse_image_id",
+]
+
+
+class ThumbnailBody(msgspec.Struct, frozen=True):
+    """One thumbnail: sides in pixels, size in bytes."""
+
+    url: str
+    width: int
+    height: int
+    file_size: int
+
+
+class ImageBody(msgspec.Struct, frozen=True, kw_only=True):
+    """An image as clients see it. Sizes are bytes, times UTC, `checksum` is SHA-256 in hex.
+
+    `width` and `height` are pixels as displayed; null for an image from before they were recorded.
+    """
+
+    id: UUID
+    filename: str
+    content_type: str
+    file_size: int
+    width: int | None
+    height: int | None
+    checksum: str
+    visibility: str
+    url: str
+    processing: str
+    thumbnail_ready: bool
+    thumbnail_url: str | None
+    thumbnails: dict[str, ThumbnailBody]
+    owner_id: UUID | None
+    expires_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+def parse_image_id(text: str) -> UUID:
+    """Read the id of a path. What is no UUID is no image's id: raises `ImageNotFound`."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ImageNotFound from None
+
+
+def image_path(image_id: UUID) -> str:
+    """Where an image's metadata is."""
+    return f"/api/v1/images/{image_id}"
+
+
+def image_body(view: ImageView) -> ImageBody:
+    """Turn a view into the body that clients get. Renditions do not exist yet: always pending."""
+    return ImageBody(
+        id=view.id,
+        filename=view.filename,
+        content_type=view.content_type,
+        file_size=view.file_size,
+        width=view.width,
+        height=view.height,
+        checksum=view.checksum,
+        visibility=view.visibility,
+        url=f"{image_path(view.id)}/file",
+        processing="pending",
+        thumbnail_ready=False,
+        thumbnail_url=None,
+        thumbnails={},
+        owner_id=view.owner_id,
+        expires_at=view.expires_at,
+        created_at=view.created_at,
+        updated_at=view.updated_at,
+    )

@@ -1,0 +1,207 @@
+"""Upload an image: check it, keep its bytes, make it known."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime, timedelta
+
+import msgspec
+
+from chitram.accounts.public import Principal
+from chitram.images.domain.content import Inspection, Received, stored_chunks
+from chitram.images.domain.filename import sanitise_filename
+from chitram.images.domain.image import Blob, BlobState, Image, Visibility
+from chitram.images.domain.policies import check_declared_type, check_digest, new_delete_token
+from chitram.images.domain.work import BLOB_ID, MAKE_RENDITIONS
+from chitram.images.ports import BlobStore, Inspector, LiveBlobExists, StaleBlob, Transactions
+from chitram.images.queries import ImageView, view_of
+from chitram.kernel.clock import Clock
+from chitram.kernel.errors import CommitUncertain, InvalidRequest, StorageUnavailable
+from chitram.kernel.ids import new_id
+
+# Each round is lost only to another upload or delete of the very same content.
+_ROUNDS = 5
+LONGEST_LIFE_SECONDS = 10 * 365 * 86_400
+
+
+class UploadCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """One file to keep, wholly received.
+
+    Attributes:
+        declared_type: the client's media type, compared with the content but never believed.
+        expires_in: seconds after which the image goes by itself; None is never.
+        expected_digest: SHA-256 that the client says it sent, 32 bytes.
+        address: network address of the client.
+    """
+
+    received: Received
+    principal: Principal
+    declared_type: str | None = None
+    filename: str | None = None
+    visibility: Visibility = Visibility.UNLISTED
+    expires_in: int | None = None
+    expected_digest: bytes | None = None
+    address: str | None = None
+
+
+class UploadedImage(msgspec.Struct, frozen=True):
+    """The new image, and the token that deletes it when nobody owns it."""
+
+    view: ImageView
+    delete_token: str | None
+
+
+class UploadRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator decided about uploads.
+
+    Attributes:
+        delete_token_life: how long delete tokens work; None is for ever.
+        newest_commit: how old a blob id may be when it is committed: half of reconcile's grace.
+    """
+
+    delete_token_life: timedelta | None
+    newest_commit: timedelta
+
+
+class GenerationGone(Exception):
+    """The live blob that was found is no longer live."""
+
+
+class UploadImage:
+    """Anyone may upload. Refused with the errors of `images.domain.errors` that name uploads.
+
+    A failure leaves either the whole image or an object without a row, which reconcile removes.
+    """
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        blobs: BlobStore,
+        inspector: Inspector,
+        clock: Clock,
+        rules: UploadRules,
+    ) -> None:
+        self._transactions = transactions
+        self._blobs = blobs
+        self._inspector = inspector
+        self._clock = clock
+        self._rules = rules
+
+    async def __call__(self, command: UploadCommand) -> UploadedImage:
+        _check_options(command)
+        check_digest(command.expected_digest, command.received.sha256)
+        inspection = await self._inspector.inspect(command.received)
+        check_declared_type(command.declared_type, inspection.format)
+        token, token_hash = (None, None) if command.principal.user_id else new_delete_token()
+        for _ in range(_ROUNDS):
+            with contextlib.suppress(LiveBlobExists, StaleBlob, GenerationGone):
+                view = await self._keep(command, inspection, token_hash)
+                return UploadedImage(view, token)
+        raise StorageUnavailable("The same content is being uploaded and deleted at once. Try again.")
+
+    async def _keep(
+        self, command: UploadCommand, inspection: Inspection, token_hash: bytes | None
+    ) -> ImageView:
+        async with self._transactions.begin() as transaction:
+            blob = await transaction.blobs.find_live(inspection.sha256)
+        now = self._clock.now()
+        if blob is None:
+            blob = self._new_blob(inspection, now)
+            image = self._new_image(command, blob, token_hash, now)
+            await self._keep_new(command.received, inspection, blob, image)
+        else:
+            image = self._new_image(command, blob, token_hash, now)
+            await self._keep_shared(command.received, inspection, blob, image)
+        return view_of(image, blob)
+
+    async def _keep_new(self, received: Received, inspection: Inspection, blob: Blob, image: Image) -> None:
+        """Store the object, then commit blob, image and outbox together."""
+        await self._put(received, inspection, blob)
+        try:
+            async with self._transactions.begin() as transaction:
+                await transaction.blobs.add(blob, newer_than=self._rules.newest_commit)
+                await transaction.images.add(image)
+                await transaction.outbox.add(MAKE_RENDITIONS, {BLOB_ID: str(blob.id)})
+                await transaction.commit()
+        except CommitUncertain:
+            # The row may be there, so its object has to stay, whatever the second look says.
+            await self._confirm(image)
+        except Exception:
+            with contextlib.suppress(StorageUnavailable):
+                await self._blobs.delete(blob.id, blob.shard)
+            raise
+
+    async def _keep_shared(
+        self, received: Received, inspection: Inspection, blob: Blob, image: Image
+    ) -> None:
+        """Commit another image over a blob that is there already."""
+        restored = await self._blobs.size(blob.id, blob.shard) != blob.byte_size
+        if restored:
+            await self._put(received, inspection, blob)
+        try:
+            async with self._transactions.begin() as transaction:
+                locked = await transaction.blobs.lock(blob.id)
+                if locked is None or locked.state is not BlobState.LIVE:
+                    raise GenerationGone
+                await transaction.images.add(image)
+                await transaction.commit()
+        except CommitUncertain:
+            await self._confirm(image)
+        except GenerationGone:
+            if restored:
+                # It was missing because it was being deleted; it has to go once more.
+                await self._blobs.delete(blob.id, blob.shard)
+            raise
+
+    async def _confirm(self, image: Image) -> None:
+        """Look again after a commit whose answer was lost; raises when the image is not there."""
+        async with self._transactions.begin() as transaction:
+            if await transaction.images.get(image.id) is None:
+                raise CommitUncertain
+
+    async def _put(self, received: Received, inspection: Inspection, blob: Blob) -> None:
+        chunks = stored_chunks(received, inspection.pieces)
+        await self._blobs.put(blob.id, blob.shard, chunks, inspection.size)
+
+    def _new_blob(self, inspection: Inspection, now: datetime) -> Blob:
+        return Blob(
+            id=new_id(now),
+            sha256=inspection.sha256,
+            byte_size=inspection.size,
+            format=inspection.format,
+            width=inspection.width,
+            height=inspection.height,
+            shard=self._blobs.shard,
+        )
+
+    def _new_image(
+        self, command: UploadCommand, blob: Blob, token_hash: bytes | None, now: datetime
+    ) -> Image:
+        life = self._rules.delete_token_life
+        return Image(
+            id=new_id(now),
+            blob_id=blob.id,
+            owner_id=command.principal.user_id,
+            filename=sanitise_filename(command.filename, blob.format.extension),
+            visibility=command.visibility,
+            delete_token_hash=token_hash,
+            delete_token_expires_at=now + life if token_hash and life else None,
+            expires_at=now + timedelta(seconds=command.expires_in) if command.expires_in else None,
+            upload_address=command.address,
+            created_at=now,
+            updated_at=now,
+        )
+
+
+def _check_options(command: UploadCommand) -> None:
+    """Refuse options that no image could have. Raises `InvalidRequest`."""
+    if command.visibility is Visibility.PRIVATE and command.principal.user_id is None:
+        raise InvalidRequest(
+            "A private image needs an owner: sign in, or choose unlisted or public.",
+            details={"field": "visibility"},
+        )
+    if command.expires_in is not None and not 1 <= command.expires_in <= LONGEST_LIFE_SECONDS:
+        raise InvalidRequest(
+            f"expires_in is a number of seconds from 1 to {LONGEST_LIFE_SECONDS}.",
+            details={"field": "expires_in"},
+        )

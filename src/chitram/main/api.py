@@ -1,0 +1,98 @@
+"""The API process: routes, their errors, and the server that carries them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from dishka import AsyncContainer
+from dishka.integrations.litestar import setup_dishka
+from granian import Granian
+from granian.constants import Interfaces
+from granian.http import HTTP1Settings
+from litestar import Litestar
+from litestar.types import ASGIApp, ControllerRouterHandler
+
+from chitram.delivery.entrypoints.http import DeliveryController
+from chitram.images.entrypoints.http import ImagesController
+from chitram.images.public import ImageQueries
+from chitram.images.use_cases.delete_image import DeleteImage
+from chitram.images.use_cases.upload_image import UploadImage
+from chitram.main.container import make_container
+from chitram.platform.embedded.process import die_with_parent
+from chitram.platform.http.docs import docs_handlers, openapi_document
+from chitram.platform.http.errors import EXCEPTION_HANDLERS
+from chitram.platform.http.health import HealthController
+from chitram.platform.http.middleware import RequestEnvelope
+from chitram.platform.logging import configure_logging
+from chitram.platform.settings import Settings, load_settings, spool_dir
+
+ROUTES: list[ControllerRouterHandler] = [ImagesController, DeliveryController, HealthController]
+
+_HEADER_SECONDS = 15
+# One request line and its headers; a body is read by the application, under its own limits.
+_HEAD_BYTES = 64 * 1024
+_STOP_SECONDS = 30
+
+_log = structlog.get_logger("chitram.api")
+
+
+def make_app(settings: Settings) -> ASGIApp:
+    """Make the whole ASGI application for these settings."""
+    container = make_container(settings)
+    spool_dir(settings).mkdir(parents=True, exist_ok=True)
+    app = Litestar(
+        [*ROUTES, *docs_handlers(ROUTES)],
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=None,
+        logging_config=None,
+        lifespan=[lambda _: _lifespan(container)],
+        # Bodies are read by hand, under limits of their own.
+        request_max_body_size=None,
+    )
+    setup_dishka(container, app)
+    return RequestEnvelope(app, settings.log_addresses)
+
+
+@asynccontextmanager
+async def _lifespan(container: AsyncContainer) -> AsyncIterator[None]:
+    """Make what the first request would otherwise wait for; close everything at the end."""
+    for needed in (UploadImage, DeleteImage, ImageQueries):
+        await container.get(needed)
+    _log.info("ready")
+    yield
+    await container.close()
+
+
+def app_of_worker() -> ASGIApp:
+    """Make the application of one server process; the factory that granian calls."""
+    die_with_parent()
+    settings = load_settings()
+    configure_logging(settings)
+    return make_app(settings)
+
+
+def document() -> dict[str, object]:
+    """The OpenAPI document of this release."""
+    return openapi_document(ROUTES)
+
+
+def run(settings: Settings) -> int:
+    """Serve until told to stop; requests under way are finished."""
+    Granian(
+        f"{__name__}:app_of_worker",
+        factory=True,
+        address=settings.http_host,
+        port=settings.http_port,
+        interface=Interfaces.ASGI,
+        workers=settings.http_workers,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_SECONDS * 1000, max_buffer_size=_HEAD_BYTES),
+        websockets=False,
+        log_access=False,
+        log_enabled=False,
+        respawn_failed_workers=True,
+        respawn_interval=0.5,
+        workers_kill_timeout=_STOP_SECONDS,
+    ).serve()
+    return 0

@@ -1,0 +1,110 @@
+"""The command `chitram`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+
+from chitram import __version__
+from chitram.platform.settings import Settings, SettingsError, load_settings
+
+_HEALTH_SECONDS = 4
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    # Admin has commands of its own, read by its own parser.
+    parser = argparse.ArgumentParser(prog="chitram", description="A self-hosted image host.")
+    parser.add_argument("--version", action="version", version=f"chitram {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, (_, summary) in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary, add_help=name != "admin")
+        if name == "admin":
+            command.add_argument("rest", nargs=argparse.REMAINDER)
+    given = parser.parse_args(arguments)
+    try:
+        settings = load_settings()
+        if given.command == "admin":
+            from chitram.main.admin import run as run_admin  # noqa: PLC0415 - see _COMMANDS
+
+            return run_admin(settings, given.rest)
+        command_run, _ = _COMMANDS[given.command]
+        return command_run(settings)
+    except SettingsError as error:
+        print(f"chitram: {error}", file=sys.stderr)  # noqa: T201 - a command talks to its terminal
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _up(settings: Settings) -> int:
+    from chitram.main.up import run  # noqa: PLC0415 - see _COMMANDS
+
+    return run(settings)
+
+
+def _api(settings: Settings) -> int:
+    from chitram.main.api import run  # noqa: PLC0415 - see _COMMANDS
+
+    return run(_with_servers(settings))
+
+
+def _worker(settings: Settings) -> int:
+    from chitram.main.worker import run  # noqa: PLC0415 - see _COMMANDS
+
+    return run(_with_servers(settings))
+
+
+def _migrate(settings: Settings) -> int:
+    from chitram.platform.embedded.stack import attached  # noqa: PLC0415 - see _COMMANDS
+    from chitram.platform.migrations import upgrade  # noqa: PLC0415 - see _COMMANDS
+
+    with attached(settings) as complete:
+        upgrade(complete.database_url)
+    return 0
+
+
+def _openapi(_: Settings) -> int:
+    from chitram.main.api import document  # noqa: PLC0415 - see _COMMANDS
+
+    json.dump(document(), sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+    return 0
+
+
+def _healthcheck(settings: Settings) -> int:
+    host = "127.0.0.1" if settings.http_host in {"0.0.0.0", "::"} else settings.http_host  # noqa: S104
+    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.http_port}/health/ready"
+    try:
+        with urllib.request.urlopen(url, timeout=_HEALTH_SECONDS):
+            return 0
+    except (OSError, urllib.error.HTTPError) as error:
+        print(f"chitram: {url}: {error}", file=sys.stderr)  # noqa: T201 - a command talks to its terminal
+        return 1
+
+
+def _with_servers(settings: Settings) -> Settings:
+    """Refuse to start a single process without servers: only `up` brings its own."""
+    for name in ("database_url", "valkey_url"):
+        if not getattr(settings, name):
+            raise SettingsError(f"CHITRAM_{name.upper()} is empty. Set it, or use `chitram up`.")
+    return settings
+
+
+# Commands import what they need when they run: `healthcheck` must not load half of the program.
+_COMMANDS: dict[str, tuple[Callable[[Settings], int], str]] = {
+    "up": (_up, "start everything in the foreground, with embedded servers where no URL is set"),
+    "api": (_api, "serve the API, against servers named by their URLs"),
+    "worker": (_worker, "work through background jobs, against servers named by their URLs"),
+    "migrate": (_migrate, "bring the database schema up to date"),
+    "admin": (lambda _: 2, "administration: `chitram admin --help` lists the commands"),
+    "openapi": (_openapi, "print the OpenAPI document"),
+    "healthcheck": (_healthcheck, "exit with 0 when the API on this machine is ready"),
+}
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,107 @@
+"""The container: which adapter stands behind which port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from dishka import AsyncContainer, Provider, Scope, from_context, make_async_container, provide
+from dishka.integrations.litestar import LitestarProvider
+from saq import Queue
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from valkey.asyncio import Valkey
+
+from chitram.delivery.providers import DeliveryProvider
+from chitram.images.entrypoints.jobs import DeleteBlobJob
+from chitram.images.providers import ImagesAdapters, ImagesUseCases
+from chitram.kernel.clock import Clock, SystemClock
+from chitram.platform.database import Reader, make_engine, make_reader
+from chitram.platform.health import Health
+from chitram.platform.http.limits import BodyLimits, SendLimits
+from chitram.platform.objects.registry import ObjectStores, stores_from_settings
+from chitram.platform.outbox import Relay
+from chitram.platform.queue import QueueRelay, make_queue
+from chitram.platform.settings import Settings, spool_dir
+from chitram.platform.valkey import make_valkey
+
+# What the worker of this release can do; other work waits in the outbox for one that can.
+JOB_KINDS = (DeleteBlobJob.kind,)
+_FORM_FIELDS = 20
+
+
+class PlatformProvider(Provider):
+    """Servers, stores and clocks."""
+
+    scope = Scope.APP
+    settings = from_context(Settings)
+    clock = provide(SystemClock, provides=Clock)
+
+    @provide
+    async def sessions(self, settings: Settings) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
+        engine = make_engine(settings)
+        yield async_sessionmaker(engine, expire_on_commit=False, autoflush=False)
+        await engine.dispose()
+
+    @provide
+    async def reader(self, settings: Settings) -> AsyncIterator[Reader]:
+        pool = await make_reader(settings)
+        yield Reader(pool)
+        pool.terminate()
+
+    @provide
+    async def stores(self, settings: Settings) -> AsyncIterator[ObjectStores]:
+        stores = stores_from_settings(settings)
+        await stores.start()
+        yield stores
+        await stores.aclose()
+
+    @provide
+    async def valkey(self, settings: Settings) -> AsyncIterator[Valkey]:
+        client = make_valkey(settings)
+        yield client
+        await client.aclose()
+
+    @provide
+    def queue(self, client: Valkey) -> Queue:
+        return make_queue(client)
+
+    @provide
+    async def relay(self, queue: Queue) -> AsyncIterator[Relay]:
+        relay = QueueRelay(queue, JOB_KINDS)
+        yield relay
+        await relay.drain()
+
+    @provide
+    def health(self, reader: Reader, stores: ObjectStores, client: Valkey) -> Health:
+        async def ping() -> None:
+            await client.ping()
+
+        return Health(
+            required={"database": reader.check, "storage": stores.primary.check},
+            optional={"valkey": ping},
+        )
+
+    @provide
+    def limits(self, settings: Settings) -> BodyLimits:
+        return BodyLimits(
+            file_bytes=settings.max_upload_bytes,
+            batch_files=settings.max_batch_files,
+            fields=_FORM_FIELDS,
+            seconds=settings.upload_body_seconds,
+            spool_directory=spool_dir(settings),
+        )
+
+    @provide
+    def send_limits(self, settings: Settings) -> SendLimits:
+        return SendLimits(settings.send_seconds)
+
+
+def make_container(settings: Settings) -> AsyncContainer:
+    """Wire everything together; nothing is connected until it is asked for."""
+    return make_async_container(
+        PlatformProvider(),
+        ImagesAdapters(),
+        ImagesUseCases(),
+        DeliveryProvider(),
+        LitestarProvider(),
+        context={Settings: settings},
+    )

@@ -1,0 +1,276 @@
+"""In-memory stand-ins for the ports of images, proved equal to the real ones by tests/contract."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from chitram.images.domain.content import Inspection, Received, Slice
+from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat
+from chitram.images.ports import LiveBlobExists, StaleBlob, StoredObject
+from chitram.kernel.errors import CommitUncertain
+from chitram.kernel.ids import id_time, new_id
+
+
+class FakeClock:
+    """A clock that goes only when told to."""
+
+    def __init__(self) -> None:
+        self.time = datetime.now(UTC)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def advance(self, **by: float) -> None:
+        self.time += timedelta(**by)
+
+
+@dataclass
+class Tables:
+    """What a database holds."""
+
+    images: dict[UUID, Image] = field(default_factory=dict)
+    blobs: dict[UUID, Blob] = field(default_factory=dict)
+    outbox: dict[UUID, tuple[str, dict[str, str]]] = field(default_factory=dict)
+
+    def snapshot(self) -> Tables:
+        return Tables(copy(self.images), copy(self.blobs), copy(self.outbox))
+
+
+class FakeTransactions:
+    """Transactions over tables in memory; one at a time, which is all that unit tests need.
+
+    `commit_error` is raised instead of committing, `lose_answer` after committing.
+    """
+
+    def __init__(self) -> None:
+        self.tables = Tables()
+        self.commits = 0
+        self.commit_error: Exception | None = None
+        self.lose_answer = False
+
+    def begin(self) -> FakeUnitOfWork:
+        return FakeUnitOfWork(self)
+
+
+class FakeUnitOfWork:
+    def __init__(self, database: FakeTransactions) -> None:
+        self._database = database
+        self._tables = database.tables.snapshot()
+        self.images = FakeImages(self._tables)
+        self.blobs = FakeBlobs(self._tables)
+        self.outbox = FakeOutbox(self._tables)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+    async def commit(self) -> None:
+        if self._database.commit_error:
+            raise self._database.commit_error
+        self._database.tables = self._tables
+        self._database.commits += 1
+        if self._database.lose_answer:
+            raise CommitUncertain
+
+
+class FakeBlobs:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def find_live(self, sha256: bytes) -> Blob | None:
+        for blob in self._tables.blobs.values():
+            if blob.sha256 == sha256 and blob.state is BlobState.LIVE:
+                return blob
+        return None
+
+    async def lock(self, blob_id: UUID) -> Blob | None:
+        return self._tables.blobs.get(blob_id)
+
+    async def add(self, blob: Blob, *, newer_than: timedelta) -> None:
+        if datetime.now(UTC) - id_time(blob.id) > newer_than:
+            raise StaleBlob
+        if await self.find_live(blob.sha256):
+            raise LiveBlobExists
+        self._tables.blobs[blob.id] = blob
+
+    async def mark_deleting(self, blob_id: UUID) -> None:
+        self._tables.blobs[blob_id] = replace(self._tables.blobs[blob_id], state=BlobState.DELETING)
+
+    async def remove(self, blob_id: UUID) -> None:
+        self._tables.blobs.pop(blob_id, None)
+
+    async def without_dimensions(self, after: UUID, limit: int) -> Sequence[Blob]:
+        found = [
+            blob
+            for blob in sorted(self._tables.blobs.values(), key=lambda blob: blob.id)
+            if blob.width is None and blob.state is BlobState.LIVE and blob.id > after
+        ]
+        return found[:limit]
+
+    async def set_dimensions(self, blob_id: UUID, width: int, height: int) -> None:
+        self._tables.blobs[blob_id] = replace(self._tables.blobs[blob_id], width=width, height=height)
+
+
+class FakeImages:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def get(self, image_id: UUID) -> Image | None:
+        return self._tables.images.get(image_id)
+
+    async def add(self, image: Image) -> None:
+        self._tables.images[image.id] = image
+
+    async def remove(self, image_id: UUID) -> bool:
+        return self._tables.images.pop(image_id, None) is not None
+
+    async def count_on(self, blob_id: UUID) -> int:
+        return sum(image.blob_id == blob_id for image in self._tables.images.values())
+
+    async def expired(self, now: datetime, limit: int) -> Sequence[UUID]:
+        due = [
+            image
+            for image in self._tables.images.values()
+            if image.expires_at is not None and image.expires_at <= now
+        ]
+        return [image.id for image in sorted(due, key=lambda image: image.expires_at or now)][:limit]
+
+
+class FakeOutbox:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def add(self, kind: str, payload: Mapping[str, str]) -> UUID:
+        entry_id = new_id(datetime.now(UTC))
+        self._tables.outbox[entry_id] = (kind, dict(payload))
+        return entry_id
+
+    async def done(self, entry_id: UUID) -> None:
+        self._tables.outbox.pop(entry_id, None)
+
+    async def discard(self, kind: str, payload: Mapping[str, str]) -> None:
+        for entry_id, (other, held) in list(self._tables.outbox.items()):
+            if other == kind and payload.items() <= held.items():
+                del self._tables.outbox[entry_id]
+
+
+class FakeBlobStore:
+    """Objects in memory. `error` is raised by every call while it is set."""
+
+    shard = "memory"
+
+    def __init__(self) -> None:
+        self.objects: dict[UUID, bytes] = {}
+        self.modified: dict[UUID, datetime] = {}
+        self.error: Exception | None = None
+        self.unfinished = 0
+
+    def _check(self) -> None:
+        if self.error:
+            raise self.error
+
+    async def put(self, blob_id: UUID, shard: str, chunks: Iterable[bytes], size: int) -> None:
+        self._check()
+        content = b"".join(chunks)
+        assert len(content) == size
+        assert shard == self.shard
+        self.objects[blob_id] = content
+        self.modified[blob_id] = datetime.now(UTC)
+
+    async def size(self, blob_id: UUID, shard: str) -> int | None:
+        self._check()
+        content = self.objects.get(blob_id)
+        return None if content is None else len(content)
+
+    @contextlib.asynccontextmanager
+    async def fetch(self, blob_id: UUID, shard: str) -> AsyncIterator[Received]:
+        self._check()
+        with FakeReceived(self.objects[blob_id]) as received:
+            yield received
+
+    async def delete(self, blob_id: UUID, shard: str) -> None:
+        self._check()
+        self.objects.pop(blob_id, None)
+
+    async def list(self) -> AsyncIterator[StoredObject]:
+        self._check()
+        for blob_id, content in list(self.objects.items()):
+            yield StoredObject(blob_id, self.shard, len(content), self.modified[blob_id])
+
+    async def remove_unfinished(self, before: datetime) -> int:
+        removed, self.unfinished = self.unfinished, 0
+        return removed
+
+
+class FakeReceived:
+    """An upload that has arrived."""
+
+    def __init__(self, content: bytes) -> None:
+        self.size = len(content)
+        self.sha256 = sha256(content).digest()
+        self._file = TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._file.write(content)
+        self._file.flush()
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+class FakeInspector:
+    """Takes any upload for a whole JPEG of 4 × 3 pixels, unless told to refuse."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    async def inspect(self, received: Received) -> Inspection:
+        if self.error:
+            raise self.error
+        return Inspection(
+            format=ImageFormat.JPEG,
+            width=4,
+            height=3,
+            pieces=(Slice(0, received.size),),
+            size=received.size,
+            sha256=received.sha256,
+        )
+
+
+class FakeCatalogue:
+    """What the rows of a fake database know."""
+
+    def __init__(self, database: FakeTransactions) -> None:
+        self._database = database
+
+    async def known(self, blob_ids: Sequence[UUID]) -> set[UUID]:
+        return set(blob_ids) & set(self._database.tables.blobs)
+
+    async def is_live(self, blob_id: UUID) -> bool:
+        blob = self._database.tables.blobs.get(blob_id)
+        return blob is not None and blob.state is BlobState.LIVE
+
+    async def live(self) -> AsyncIterator[Blob]:
+        for blob in list(self._database.tables.blobs.values()):
+            if blob.state is BlobState.LIVE:
+                yield blob

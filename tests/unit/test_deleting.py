@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from chitram.accounts.public import ANONYMOUS, Principal
+from chitram.images.domain.errors import DeleteTokenRequired, ImageNotFound, InvalidDeleteToken
+from chitram.images.domain.image import BlobState, Visibility
+from chitram.images.domain.work import BLOB_ID, DELETE_BLOB
+from chitram.images.use_cases.delete_blob import DeleteBlob, DeleteBlobCommand
+from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
+from chitram.images.use_cases.expire_images import ExpireImages
+from chitram.images.use_cases.upload_image import UploadRules
+from tests.unit.test_upload_image import House
+
+
+class DeletingHouse(House):
+    def __init__(self, **rules: Any) -> None:
+        rules.setdefault("delete_token_life", None)
+        super().__init__(UploadRules(newest_commit=timedelta(minutes=30), **rules))
+        self.delete = DeleteImage(self.database, self.clock)
+        self.delete_blob = DeleteBlob(self.database, self.store)
+        self.expire = ExpireImages(self.database, self.clock)
+
+
+async def test_takes_the_image_away_and_condemns_its_blob() -> None:
+    house = DeletingHouse()
+    uploaded = await house.take()
+    await house.delete(DeleteCommand(uploaded.view.id, ANONYMOUS, uploaded.delete_token))
+    tables = house.database.tables
+    assert tables.images == {}
+    assert tables.blobs[uploaded.view.blob_id].state is BlobState.DELETING
+    assert list(tables.outbox.values()) == [(DELETE_BLOB, {BLOB_ID: str(uploaded.view.blob_id)})]
+
+
+async def test_leaves_a_blob_that_another_image_shows() -> None:
+    house = DeletingHouse()
+    first, second = await house.take(), await house.take()
+    await house.delete(DeleteCommand(first.view.id, ANONYMOUS, first.delete_token))
+    assert house.database.tables.blobs[second.view.blob_id].state is BlobState.LIVE
+    assert set(house.database.tables.images) == {second.view.id}
+
+
+@pytest.mark.parametrize(
+    ("token", "error"),
+    [
+        (None, DeleteTokenRequired),
+        ("", DeleteTokenRequired),
+        ("wrong", InvalidDeleteToken),
+        ("\udce4", InvalidDeleteToken),
+    ],
+)
+async def test_refuses_without_the_right_token(token: str | None, error: type[Exception]) -> None:
+    house = DeletingHouse()
+    uploaded = await house.take()
+    with pytest.raises(error):
+        await house.delete(DeleteCommand(uploaded.view.id, ANONYMOUS, token))
+    assert set(house.database.tables.images) == {uploaded.view.id}
+
+
+async def test_refuses_a_token_whose_time_is_up() -> None:
+    house = DeletingHouse(delete_token_life=timedelta(hours=1))
+    uploaded = await house.take()
+    house.clock.advance(hours=1)
+    with pytest.raises(InvalidDeleteToken):
+        await house.delete(DeleteCommand(uploaded.view.id, ANONYMOUS, uploaded.delete_token))
+
+
+async def test_lets_the_owner_and_admins_delete_without_a_token_but_nobody_else() -> None:
+    house, owner = DeletingHouse(), Principal(uuid4())
+    mine = await house.take(principal=owner)
+    with pytest.raises(DeleteTokenRequired):
+        await house.delete(DeleteCommand(mine.view.id, Principal(uuid4())))
+    with pytest.raises(InvalidDeleteToken):
+        await house.delete(DeleteCommand(mine.view.id, ANONYMOUS, "guess"))
+    await house.delete(DeleteCommand(mine.view.id, owner))
+    other = await house.take(principal=owner)
+    await house.delete(DeleteCommand(other.view.id, Principal(uuid4(), is_admin=True)))
+    assert house.database.tables.images == {}
+
+
+async def test_a_private_image_does_not_exist_for_others() -> None:
+    house = DeletingHouse()
+    mine = await house.take(principal=Principal(uuid4()), visibility=Visibility.PRIVATE)
+    with pytest.raises(ImageNotFound):
+        await house.delete(DeleteCommand(mine.view.id, ANONYMOUS, "guess"))
+
+
+async def test_a_second_delete_finds_nothing() -> None:
+    house = DeletingHouse()
+    uploaded = await house.take()
+    command = DeleteCommand(uploaded.view.id, ANONYMOUS, uploaded.delete_token)
+    await house.delete(command)
+    with pytest.raises(ImageNotFound):
+        await house.delete(command)
+
+
+async def test_the_job_removes_object_row_and_outbox_entry_and_may_run_again() -> None:
+    house = DeletingHouse()
+    uploaded = await house.take()
+    await house.delete(DeleteCommand(uploaded.view.id, ANONYMOUS, uploaded.delete_token))
+    [entry_id] = house.database.tables.outbox
+    command = DeleteBlobCommand(entry_id, uploaded.view.blob_id)
+    await house.delete_blob(command)
+    await house.delete_blob(command)
+    assert house.store.objects == {}
+    assert house.database.tables.blobs == {}
+    assert house.database.tables.outbox == {}
+
+
+async def test_the_job_never_touches_a_live_blob() -> None:
+    house = DeletingHouse()
+    uploaded = await house.take()
+    await house.delete_blob(DeleteBlobCommand(uuid4(), uploaded.view.blob_id))
+    assert set(house.store.objects) == {uploaded.view.blob_id}
+    assert set(house.database.tables.blobs) == {uploaded.view.blob_id}
+
+
+async def test_expiry_removes_what_is_due_and_nothing_else() -> None:
+    house = DeletingHouse()
+    due = await house.take(b"one", expires_in=10)
+    later = await house.take(b"two", expires_in=100)
+    never = await house.take(b"three")
+    house.clock.advance(seconds=10)
+    with pytest.raises(ImageNotFound):
+        await house.delete(DeleteCommand(due.view.id, ANONYMOUS, due.delete_token))
+    assert await house.expire() == 1
+    assert set(house.database.tables.images) == {later.view.id, never.view.id}
+    assert house.database.tables.blobs[due.view.blob_id].state is BlobState.DELETING
