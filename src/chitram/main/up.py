@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -18,7 +19,7 @@ from chitram.platform.embedded.directory import DataDirectory, Running
 from chitram.platform.embedded.errors import StartError
 from chitram.platform.embedded.ports import check_free, free_port
 from chitram.platform.embedded.postgres import Postgres
-from chitram.platform.embedded.process import Process, StopStep, start
+from chitram.platform.embedded.process import Process, StopStep, die_with_parent, start
 from chitram.platform.embedded.service import Service, wait_ready
 from chitram.platform.embedded.signals import StopSignals
 from chitram.platform.embedded.stack import check_database
@@ -55,6 +56,7 @@ def run(settings: Settings, program: Program | None = None) -> int:
     """Start everything, keep it running and stop it on a signal; returns the exit status."""
     teller = Teller()
     with StopSignals() as signals:
+        _end_with_command_runner()
         try:
             return _Up(settings, program or Program(), signals, teller).run()
         except StartError as error:
@@ -65,6 +67,17 @@ def run(settings: Settings, program: Program | None = None) -> int:
             return 0
 
 
+def _end_with_command_runner() -> None:
+    """Be stopped when `just`, which does nothing but wait for this process, is killed.
+
+    Whoever kills what they started would otherwise leave the stack behind, out of sight.
+    """
+    parent = os.getppid()
+    with suppress(OSError):
+        if Path("/proc", str(parent), "comm").read_text().strip() == "just":
+            die_with_parent(parent, signal.SIGTERM)
+
+
 class Teller:
     """Tells the user on the terminal what happens, with the seconds since the start."""
 
@@ -73,7 +86,7 @@ class Teller:
 
     def step(self, text: str) -> None:
         """One line about something that begins or has happened."""
-        _write(sys.stderr.fileno(), f"{time.monotonic() - self._began:6.1f} s  {text}")
+        _write(sys.stdout.fileno(), f"{time.monotonic() - self._began:6.1f} s  {text}")
 
     def ready(self, text: str) -> None:
         """The line that a user, or a script, waits for."""

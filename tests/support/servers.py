@@ -1,0 +1,85 @@
+"""Real servers for tests: one PostgreSQL and one Valkey for the whole run, a database per need.
+
+The fixtures are for `tests/conftest.py` to import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from chitram.platform.embedded.directory import DataDirectory
+from chitram.platform.embedded.postgres import Postgres
+from chitram.platform.embedded.service import running
+from chitram.platform.embedded.valkey import Valkey
+
+
+@contextmanager
+def data_place() -> Iterator[Path]:
+    """A directory, empty and removed in the end, that the servers of root can reach.
+
+    Those of pytest are closed to every other user.
+    """
+    path = Path(tempfile.mkdtemp(prefix="chitram-test-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """URL of a database on a server that keeps nothing; its role may create databases."""
+    with data_place() as place:
+        directory = DataDirectory(place)
+        with directory.held():
+            postgres = Postgres(directory, durable=False)
+            with running(postgres.service):
+                asyncio.run(_execute(postgres.superuser_url, "ALTER ROLE chitram CREATEDB"))
+                yield postgres.url
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """URL of a Valkey server, of which database 0 is shared by all tests."""
+    with data_place() as place:
+        directory = DataDirectory(place)
+        with directory.held():
+            valkey = Valkey(directory)
+            with running(valkey.service):
+                yield valkey.url
+
+
+async def new_database(postgres_url: str, template: str | None = None) -> str:
+    """Create a database and return its URL.
+
+    Args:
+        postgres_url: any database of the server.
+        template: URL or name of a database to copy, to which nobody may be connected meanwhile.
+    """
+    name = f"test_{uuid.uuid4().hex}"
+    copied = (template or "template1").rpartition("/")[2]
+    await _execute(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{copied}"')
+    return f"{postgres_url.rpartition('/')[0]}/{name}"
+
+
+async def drop_database(url: str) -> None:
+    """Remove a database made by `new_database`, ending the connections to it."""
+    server, _, name = url.rpartition("/")
+    await _execute(f"{server}/chitram", f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
