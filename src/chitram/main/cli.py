@@ -63,6 +63,9 @@ def _migrate(settings: Settings) -> int:
     from chitram.platform.embedded.stack import attached  # noqa: PLC0415 - see _COMMANDS
     from chitram.platform.migrations import upgrade  # noqa: PLC0415 - see _COMMANDS
 
+    if settings.database_url:
+        upgrade(settings.database_url)
+        return 0
     with attached(settings) as complete:
         upgrade(complete.database_url)
     return 0

@@ -18,11 +18,11 @@ from chitram.kernel.errors import CommitUncertain, DatabaseUnavailable
 from chitram.platform.outbox import Relay, SqlOutbox
 from chitram.platform.settings import Settings
 
-# A client is told within 5 seconds that the database is away: 3 for the statement that finds out,
-# 1 to give the connection up, the rest for everything else.
-CONNECT_SECONDS = 2.0
-STATEMENT_SECONDS = 3.0
+# A client is told within 5 seconds that the database is away: so long may a transaction or a read
+# take in all. Giving up a connection that hangs takes SQLAlchemy 2 seconds more.
+ANSWER_SECONDS = 2.5
 CLOSE_SECONDS = 1.0
+CONNECT_SECONDS = 2.0
 
 _log = structlog.get_logger("chitram.database")
 
@@ -52,12 +52,12 @@ def make_engine(settings: Settings) -> AsyncEngine:
         sqlalchemy_url(settings.database_url),
         pool_size=settings.database_pool_size,
         max_overflow=0,
-        pool_timeout=CONNECT_SECONDS,
+        pool_timeout=ANSWER_SECONDS,
         # A restarted server costs one ping here instead of one failed upload.
         pool_pre_ping=True,
         connect_args={
             "timeout": CONNECT_SECONDS,
-            "command_timeout": STATEMENT_SECONDS,
+            "command_timeout": ANSWER_SECONDS,
             "server_settings": {
                 "application_name": "chitram",
                 "idle_in_transaction_session_timeout": "10s",
@@ -73,7 +73,7 @@ async def make_reader(settings: Settings) -> asyncpg.Pool:
         min_size=0,
         max_size=settings.database_pool_size,
         timeout=CONNECT_SECONDS,
-        command_timeout=STATEMENT_SECONDS,
+        command_timeout=ANSWER_SECONDS,
         server_settings={"application_name": "chitram-reader"},
     )
 
@@ -111,8 +111,12 @@ class Reader:
     async def connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
         """Borrow a connection; raises `DatabaseUnavailable` when there is none to be had."""
         with unreachable_as_unavailable():
-            async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
-                yield connection
+            async with asyncio.timeout(ANSWER_SECONDS):
+                connection = await self._pool.acquire()
+                try:
+                    yield connection
+                finally:
+                    await self._pool.release(connection, timeout=CLOSE_SECONDS)
 
     async def check(self) -> None:
         """Return when the server answers; raises `DatabaseUnavailable`."""
@@ -137,6 +141,9 @@ class SqlUnitOfWork:
     async def __aenter__(self) -> Self:
         self.session = self._sessions()
         self.outbox = SqlOutbox(self.session)
+        self._commit_sent = False
+        self._deadline = asyncio.timeout(ANSWER_SECONDS)
+        await self._deadline.__aenter__()
         return self
 
     async def __aexit__(
@@ -145,19 +152,20 @@ class SqlUnitOfWork:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        try:
+            await self._deadline.__aexit__(kind, error, traceback)
+        except TimeoutError as timeout:
+            error = timeout
         # Closing rolls back what was not committed. A server that hangs may not hold us for long.
         with contextlib.suppress(DBAPIError, *UNREACHABLE):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self.session.close()
         if error is not None and is_unreachable(error):
-            _log.warning("database unreachable", cause=type(error).__name__)
-            raise DatabaseUnavailable from error
+            _log.warning("database unreachable", cause=type(error).__name__, committing=self._commit_sent)
+            raise (CommitUncertain if self._commit_sent else DatabaseUnavailable) from error
 
     async def commit(self) -> None:
         await self.session.flush()
-        try:
-            await self.session.commit()
-        except (DBAPIError, *UNREACHABLE) as error:
-            _log.warning("commit unanswered", cause=type(error).__name__)
-            raise CommitUncertain from error
+        self._commit_sent = True
+        await self.session.commit()
         self._relay.notify(self.outbox.added)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from dishka.integrations.litestar import FromDishka, inject
-from litestar import Controller, Request, Response, route
+from litestar import Controller, Response, route
 from litestar.params import Parameter
 from litestar.types import ASGIApp
 
@@ -13,7 +13,7 @@ from chitram.accounts.public import ANONYMOUS
 from chitram.delivery.domain.caching import cache_control
 from chitram.delivery.domain.errors import ThumbnailNotReady
 from chitram.delivery.entrypoints import openapi
-from chitram.delivery.entrypoints.send import SendObject
+from chitram.delivery.entrypoints.send import Representation, SendObject
 from chitram.delivery.ports import ImageFiles
 from chitram.images.public import (
     ImageBody,
@@ -61,7 +61,6 @@ class DeliveryController(Controller):
     @inject
     async def file(
         self,
-        request: Request[Any, Any, Any],
         image_id: Annotated[str, openapi.IMAGE_ID],
         queries: FromDishka[ImageQueries],
         files: FromDishka[ImageFiles],
@@ -71,15 +70,15 @@ class DeliveryController(Controller):
         """Send the stored bytes of an image."""
         view = await _find(queries, clock, image_id)
         return SendObject(
-            open_object=lambda: files.open(view),
-            size=view.file_size,
-            media_type=view.content_type,
-            etag=f'"{view.checksum}"',
-            last_modified=view.created_at,
-            filename=view.filename,
-            cache_control=cache_control(view.visibility, view.expires_at, clock.now()),
-            method=request.method,
-            headers=request.headers,
+            Representation(
+                media_type=view.content_type,
+                size=view.file_size,
+                etag=f'"{view.checksum}"',
+                last_modified=view.created_at,
+                filename=view.filename,
+                cache_control=cache_control(view.visibility, view.expires_at, clock.now()),
+            ),
+            lambda: files.open(view),
             seconds=limits.seconds,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 
@@ -19,8 +19,8 @@ from chitram.kernel.clock import Clock
 from chitram.kernel.errors import CommitUncertain, InvalidRequest, StorageUnavailable
 from chitram.kernel.ids import new_id
 
-# Each round is lost only to another upload or delete of the very same content.
-_ROUNDS = 5
+# Each round is lost to another upload or delete of the very same content, which then is done.
+_ROUNDS = 50
 LONGEST_LIFE_SECONDS = 10 * 365 * 86_400
 
 
@@ -93,65 +93,80 @@ class UploadImage:
         inspection = await self._inspector.inspect(command.received)
         check_declared_type(command.declared_type, inspection.format)
         token, token_hash = (None, None) if command.principal.user_id else new_delete_token()
-        for _ in range(_ROUNDS):
-            with contextlib.suppress(LiveBlobExists, StaleBlob, GenerationGone):
-                view = await self._keep(command, inspection, token_hash)
-                return UploadedImage(view, token)
-        raise StorageUnavailable("The same content is being uploaded and deleted at once. Try again.")
+        view = await self._keep(command, inspection, token_hash)
+        return UploadedImage(view, token)
 
     async def _keep(
         self, command: UploadCommand, inspection: Inspection, token_hash: bytes | None
     ) -> ImageView:
-        async with self._transactions.begin() as transaction:
-            blob = await transaction.blobs.find_live(inspection.sha256)
-        now = self._clock.now()
-        if blob is None:
-            blob = self._new_blob(inspection, now)
-            image = self._new_image(command, blob, token_hash, now)
-            await self._keep_new(command.received, inspection, blob, image)
-        else:
-            image = self._new_image(command, blob, token_hash, now)
-            await self._keep_shared(command.received, inspection, blob, image)
-        return view_of(image, blob)
+        """Commit an image over the live blob of its content, or over a new one of its own.
 
-    async def _keep_new(self, received: Received, inspection: Inspection, blob: Blob, image: Image) -> None:
-        """Store the object, then commit blob, image and outbox together."""
-        await self._put(received, inspection, blob)
-        try:
+        A round is lost when another transaction makes or condemns that blob in between. An object
+        of our own is stored once and kept for the next round.
+        """
+        own: Blob | None = None
+        for _ in range(_ROUNDS):
             async with self._transactions.begin() as transaction:
-                await transaction.blobs.add(blob, newer_than=self._rules.newest_commit)
-                await transaction.images.add(image)
-                await transaction.outbox.add(MAKE_RENDITIONS, {BLOB_ID: str(blob.id)})
-                await transaction.commit()
-        except CommitUncertain:
-            # The row may be there, so its object has to stay, whatever the second look says.
-            await self._confirm(image)
-        except Exception:
-            with contextlib.suppress(StorageUnavailable):
-                await self._blobs.delete(blob.id, blob.shard)
-            raise
+                live = await transaction.blobs.find_live(inspection.sha256)
+            blob = live or own
+            if blob is None:
+                blob = own = self._new_blob(inspection)
+                await self._put(command.received, inspection, own)
+            image = self._new_image(command, blob, token_hash)
+            try:
+                if live is None:
+                    await self._commit_new(blob, image)
+                else:
+                    await self._commit_shared(command.received, inspection, blob, image)
+            except (LiveBlobExists, GenerationGone):
+                continue
+            except StaleBlob:
+                await self._discard(own)
+                own = None
+                continue
+            except CommitUncertain:
+                # The row may be there, so its object has to stay, whatever the second look says.
+                await self._confirm(image)
+            except Exception:
+                await self._discard(own)
+                raise
+            if own is not blob:
+                await self._discard(own)
+            return view_of(image, blob)
+        await self._discard(own)
+        raise StorageUnavailable("The same content is being uploaded and deleted at once. Try again.")
 
-    async def _keep_shared(
+    async def _commit_new(self, blob: Blob, image: Image) -> None:
+        """Commit blob, image and outbox together."""
+        async with self._transactions.begin() as transaction:
+            await transaction.blobs.add(blob, newer_than=self._rules.newest_commit)
+            await transaction.images.add(image)
+            await transaction.outbox.add(MAKE_RENDITIONS, {BLOB_ID: str(blob.id)})
+            await transaction.commit()
+
+    async def _commit_shared(
         self, received: Received, inspection: Inspection, blob: Blob, image: Image
     ) -> None:
-        """Commit another image over a blob that is there already."""
+        """Commit another image over a blob that is there already, and put back its lost object."""
         restored = await self._blobs.size(blob.id, blob.shard) != blob.byte_size
         if restored:
             await self._put(received, inspection, blob)
-        try:
-            async with self._transactions.begin() as transaction:
-                locked = await transaction.blobs.lock(blob.id)
-                if locked is None or locked.state is not BlobState.LIVE:
-                    raise GenerationGone
+        async with self._transactions.begin() as transaction:
+            locked = await transaction.blobs.lock(blob.id)
+            if locked is not None and locked.state is BlobState.LIVE:
                 await transaction.images.add(image)
                 await transaction.commit()
-        except CommitUncertain:
-            await self._confirm(image)
-        except GenerationGone:
-            if restored:
-                # It was missing because it was being deleted; it has to go once more.
+                return
+        if restored:
+            # It was missing because it was being deleted; it has to go once more.
+            await self._discard(blob)
+        raise GenerationGone
+
+    async def _discard(self, blob: Blob | None) -> None:
+        """Remove an object that no row names; what cannot be removed now is left to reconcile."""
+        if blob is not None:
+            with contextlib.suppress(StorageUnavailable):
                 await self._blobs.delete(blob.id, blob.shard)
-            raise
 
     async def _confirm(self, image: Image) -> None:
         """Look again after a commit whose answer was lost; raises when the image is not there."""
@@ -163,9 +178,9 @@ class UploadImage:
         chunks = stored_chunks(received, inspection.pieces)
         await self._blobs.put(blob.id, blob.shard, chunks, inspection.size)
 
-    def _new_blob(self, inspection: Inspection, now: datetime) -> Blob:
+    def _new_blob(self, inspection: Inspection) -> Blob:
         return Blob(
-            id=new_id(now),
+            id=new_id(self._clock.now()),
             sha256=inspection.sha256,
             byte_size=inspection.size,
             format=inspection.format,
@@ -174,10 +189,8 @@ class UploadImage:
             shard=self._blobs.shard,
         )
 
-    def _new_image(
-        self, command: UploadCommand, blob: Blob, token_hash: bytes | None, now: datetime
-    ) -> Image:
-        life = self._rules.delete_token_life
+    def _new_image(self, command: UploadCommand, blob: Blob, token_hash: bytes | None) -> Image:
+        now, life = self._clock.now(), self._rules.delete_token_life
         return Image(
             id=new_id(now),
             blob_id=blob.id,

@@ -1,0 +1,224 @@
+"""What every implementation of the transactions of images does, in memory and in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from secrets import token_bytes
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat, Visibility
+from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, MAKE_RENDITIONS
+from chitram.images.ports import BlobCatalogue, LiveBlobExists, StaleBlob, Transactions
+from chitram.kernel.ids import new_id
+from tests.support.database import Database, NewUrl, outbox_ids
+from tests.support.fakes import FakeCatalogue, FakeTransactions
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def both(
+    request: pytest.FixtureRequest, new_url: NewUrl
+) -> AsyncIterator[tuple[Transactions, BlobCatalogue]]:
+    if request.param == "memory":
+        fake = FakeTransactions()
+        yield fake, FakeCatalogue(fake)
+        return
+    database = await Database.open(await new_url())
+    yield database.transactions, database.catalogue
+    await database.aclose()
+
+
+@pytest.fixture
+def transactions(both: tuple[Transactions, BlobCatalogue]) -> Transactions:
+    return both[0]
+
+
+@pytest.fixture
+def catalogue(both: tuple[Transactions, BlobCatalogue]) -> BlobCatalogue:
+    return both[1]
+
+
+def a_blob(**fields: Any) -> Blob:
+    given: dict[str, Any] = {
+        "id": new_id(datetime.now(UTC)),
+        "sha256": token_bytes(32),
+        "byte_size": 7,
+        "format": ImageFormat.PNG,
+        "width": 4,
+        "height": 3,
+        "shard": "local",
+    }
+    return Blob(**(given | fields))
+
+
+def an_image(blob: Blob, **fields: Any) -> Image:
+    now = datetime.now(UTC)
+    given: dict[str, Any] = {
+        "id": new_id(now),
+        "blob_id": blob.id,
+        "filename": "చిత్రం.png",
+        "visibility": Visibility.UNLISTED,
+        "created_at": now,
+        "updated_at": now,
+    }
+    return Image(**(given | fields))
+
+
+async def keep(transactions: Transactions, blob: Blob, *images: Image) -> None:
+    async with transactions.begin() as transaction:
+        await transaction.blobs.add(blob, newer_than=HOUR)
+        for image in images:
+            await transaction.images.add(image)
+        await transaction.commit()
+
+
+async def test_what_was_committed_is_there_with_every_field(transactions: Transactions) -> None:
+    blob = a_blob()
+    image = an_image(
+        blob,
+        owner_id=uuid4(),
+        delete_token_hash=token_bytes(32),
+        delete_token_expires_at=datetime.now(UTC) + HOUR,
+        expires_at=datetime.now(UTC) + HOUR,
+        upload_address="2001:db8::7",
+        visibility=Visibility.PRIVATE,
+    )
+    await keep(transactions, blob, image)
+    async with transactions.begin() as transaction:
+        assert await transaction.images.get(image.id) == image
+        assert await transaction.blobs.find_live(blob.sha256) == blob
+        assert await transaction.blobs.lock(blob.id) == blob
+
+
+async def test_what_was_not_committed_is_not_there(transactions: Transactions) -> None:
+    blob = a_blob()
+    async with transactions.begin() as transaction:
+        await transaction.blobs.add(blob, newer_than=HOUR)
+    async with transactions.begin() as transaction:
+        assert await transaction.blobs.find_live(blob.sha256) is None
+        assert await transaction.blobs.lock(blob.id) is None
+        assert await transaction.images.get(uuid4()) is None
+
+
+async def test_a_content_has_one_live_blob_at_most(transactions: Transactions) -> None:
+    first = a_blob()
+    await keep(transactions, first)
+    async with transactions.begin() as transaction:
+        with pytest.raises(LiveBlobExists):
+            await transaction.blobs.add(a_blob(sha256=first.sha256), newer_than=HOUR)
+
+
+async def test_a_content_may_have_a_new_generation_beside_a_dying_one(transactions: Transactions) -> None:
+    first = a_blob()
+    await keep(transactions, first)
+    async with transactions.begin() as transaction:
+        await transaction.blobs.mark_deleting(first.id)
+        await transaction.commit()
+    second = a_blob(sha256=first.sha256)
+    await keep(transactions, second)
+    async with transactions.begin() as transaction:
+        assert await transaction.blobs.find_live(first.sha256) == second
+        dying = await transaction.blobs.lock(first.id)
+        assert dying is not None
+        assert dying.state is BlobState.DELETING
+
+
+async def test_a_blob_whose_id_is_too_old_is_refused(transactions: Transactions) -> None:
+    old = a_blob(id=new_id(datetime.now(UTC) - 2 * HOUR))
+    async with transactions.begin() as transaction:
+        with pytest.raises(StaleBlob):
+            await transaction.blobs.add(old, newer_than=HOUR)
+
+
+async def test_counts_the_images_on_a_blob(transactions: Transactions) -> None:
+    blob = a_blob()
+    first, second = an_image(blob), an_image(blob)
+    await keep(transactions, blob, first, second)
+    async with transactions.begin() as transaction:
+        assert await transaction.blobs.lock(blob.id) == blob
+        assert await transaction.images.count_on(blob.id) == 2
+        assert await transaction.images.remove(first.id)
+        assert await transaction.images.count_on(blob.id) == 1
+        assert not await transaction.images.remove(first.id)
+        await transaction.commit()
+
+
+async def test_a_removed_blob_is_gone(transactions: Transactions, catalogue: BlobCatalogue) -> None:
+    blob = a_blob()
+    await keep(transactions, blob)
+    assert await catalogue.is_live(blob.id)
+    async with transactions.begin() as transaction:
+        await transaction.blobs.remove(blob.id)
+        await transaction.commit()
+    assert not await catalogue.is_live(blob.id)
+    assert await catalogue.known([blob.id]) == set()
+
+
+async def test_finds_what_has_expired_oldest_first(transactions: Transactions) -> None:
+    now = datetime.now(UTC)
+    blob = a_blob()
+    due = [an_image(blob, expires_at=now - timedelta(seconds=age)) for age in (1, 3, 2)]
+    later = an_image(blob, expires_at=now + HOUR)
+    await keep(transactions, blob, *due, later, an_image(blob))
+    async with transactions.begin() as transaction:
+        assert await transaction.images.expired(now, 2) == [due[1].id, due[2].id]
+        assert set(await transaction.images.expired(now, 10)) == {image.id for image in due}
+
+
+async def test_pages_through_blobs_without_dimensions(transactions: Transactions) -> None:
+    blank = [a_blob(width=None, height=None) for _ in range(3)]
+    for blob in (*blank, a_blob()):
+        await keep(transactions, blob)
+    dying = a_blob(width=None, height=None)
+    await keep(transactions, dying)
+    blank.sort(key=lambda blob: blob.id)
+    async with transactions.begin() as transaction:
+        await transaction.blobs.mark_deleting(dying.id)
+        first = await transaction.blobs.without_dimensions(UUID(int=0), 2)
+        assert first == blank[:2]
+        assert await transaction.blobs.without_dimensions(first[-1].id, 2) == blank[2:]
+        await transaction.blobs.set_dimensions(blank[0].id, 10, 20)
+        await transaction.commit()
+    async with transactions.begin() as transaction:
+        filled = await transaction.blobs.find_live(blank[0].sha256)
+        assert filled is not None
+        assert (filled.width, filled.height) == (10, 20)
+
+
+async def test_the_outbox_forgets_what_is_done_or_discarded(transactions: Transactions) -> None:
+    blob_id = str(uuid4())
+    async with transactions.begin() as transaction:
+        done = await transaction.outbox.add(DELETE_BLOB, {BLOB_ID: blob_id})
+        await transaction.outbox.add(MAKE_RENDITIONS, {BLOB_ID: blob_id})
+        other = await transaction.outbox.add(MAKE_RENDITIONS, {BLOB_ID: str(uuid4())})
+        await transaction.commit()
+    async with transactions.begin() as transaction:
+        await transaction.outbox.done(done)
+        await transaction.outbox.discard(MAKE_RENDITIONS, {BLOB_ID: blob_id})
+        await transaction.commit()
+    assert await entries(transactions) == {other}
+
+
+async def entries(transactions: Transactions) -> set[UUID]:
+    if isinstance(transactions, FakeTransactions):
+        return set(transactions.tables.outbox)
+    return await outbox_ids(transactions)
+
+
+async def test_the_catalogue_knows_live_and_dying_blobs_and_lists_the_live(
+    transactions: Transactions, catalogue: BlobCatalogue
+) -> None:
+    live, dying = a_blob(), a_blob()
+    await keep(transactions, live)
+    await keep(transactions, dying)
+    async with transactions.begin() as transaction:
+        await transaction.blobs.mark_deleting(dying.id)
+        await transaction.commit()
+    assert await catalogue.known([live.id, dying.id, uuid4()]) == {live.id, dying.id}
+    assert not await catalogue.is_live(dying.id)
+    assert [blob async for blob in catalogue.live()] == [live]

@@ -1,0 +1,99 @@
+"""A TCP relay that can fail the ways networks and servers do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from enum import Enum, auto
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+
+class Mode(Enum):
+    """How the relay behaves."""
+
+    PASS = auto()
+    HANG = auto()  # accepts and takes bytes, never answers
+    CUT = auto()  # closes connections at once
+    LOSE_COMMIT_ANSWER = auto()  # delivers COMMIT, cuts before its answer comes back
+
+
+class Proxy:
+    """Relays 127.0.0.1 to the server of a URL; `url` is that URL through the relay."""
+
+    def __init__(self, target_url: str) -> None:
+        self._target = urlsplit(target_url)
+        self.mode = Mode.PASS
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        port = self._server.sockets[0].getsockname()[1]
+        credentials = self._target.netloc.rpartition("@")[0]
+        netloc = f"{credentials}@127.0.0.1:{port}" if credentials else f"127.0.0.1:{port}"
+        return urlunsplit(self._target._replace(netloc=netloc))
+
+    def cut_all(self) -> None:
+        """Close every connection there is."""
+        for writer in list(self._writers):
+            writer.close()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.mode is Mode.CUT:
+            writer.close()
+            return
+        upstream_reader, upstream = await asyncio.open_connection(self._target.hostname, self._target.port)
+        self._writers |= {writer, upstream}
+        try:
+            await asyncio.gather(
+                self._forward(reader, upstream, writer, from_client=True),
+                self._forward(upstream_reader, writer, writer, from_client=False),
+            )
+        finally:
+            for end in (writer, upstream):
+                self._writers.discard(end)
+                end.close()
+                with contextlib.suppress(OSError):
+                    await end.wait_closed()
+
+    async def _forward(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        client: asyncio.StreamWriter,
+        *,
+        from_client: bool,
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if self.mode is Mode.HANG:
+                    continue
+                if self.mode is Mode.CUT:
+                    break
+                if self.mode is Mode.LOSE_COMMIT_ANSWER and not from_client and b"COMMIT" in data:
+                    # The server says that it has committed; the client never hears of it.
+                    client.close()
+                    break
+                writer.write(data)
+                await writer.drain()
+        writer.close()
