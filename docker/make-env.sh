@@ -5,7 +5,6 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 target=${1:-$here/.env}
 
-umask 077
 if [ -e "$target" ]; then
   echo "$target exists already; nothing changed." >&2
   exit 1

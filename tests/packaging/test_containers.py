@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import os
@@ -13,7 +14,11 @@ from typing import Any
 
 import pytest
 import yaml
+from saq import Worker
+from valkey.asyncio import Valkey
 
+from chitram.platform.objects.registry import stores_from_settings
+from chitram.platform.queue import make_queue
 from chitram.platform.settings import PREFIX, Settings, load_settings
 from tests.packaging.dockerfile import Stage, is_sent_to_the_build, read_stages
 
@@ -146,11 +151,34 @@ def test_every_setting_in_container_files_exists() -> None:
 
 @pytest.mark.parametrize("service", OWN_SERVICES)
 def test_the_settings_of_a_service_are_accepted(service: str) -> None:
-    settings = load_settings(final_stage().environment() | environment_of(service))
+    environment = final_stage().environment() | environment_of(service)
+    settings = load_settings(environment)
     assert settings.http_host == "0.0.0.0"  # noqa: S104 - inside its container, or no port could be published
     assert settings.data_dir == "/data"
     assert settings.database_url == "postgresql://chitram:s3cret@postgres:5432/chitram"
-    assert settings.storage_urls == "main=s3://chitram?endpoint=http://seaweedfs:8333"
+    assert stores_from_settings(settings, environment).primary.name == "main"
+
+
+async def test_a_worker_is_healthy_once_it_has_reported_in(valkey_url: str) -> None:
+    url = valkey_url.rpartition("/")[0] + "/9"
+    check = SERVICES["worker"]["healthcheck"]["test"]
+    assert check[:2] == ["CMD", "python"]
+
+    async def exit_status() -> int:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, *check[2:], env=os.environ | {"CHITRAM_VALKEY_URL": url}
+        )
+        return await child.wait()
+
+    client: Valkey = Valkey.from_url(url)
+    queue = make_queue(client)
+    try:
+        before = await exit_status()
+        await Worker(queue, functions=[]).worker_info(ttl=11)
+        assert (before, await exit_status()) == (1, 0)
+    finally:
+        await client.flushdb()
+        await queue.disconnect()
 
 
 def test_make_env_writes_fresh_secrets_that_only_the_owner_can_read(tmp_path: Path) -> None:

@@ -51,6 +51,14 @@ def test_a_decision_record_names_code_that_exists(path: Path) -> None:
     assert [word for word in paths if not (ROOT / word).exists()] == []
 
 
+def test_the_architecture_page_names_code_that_exists() -> None:
+    quoted = re.findall(r"`([^`\s]+)`", FENCED.sub("", (ROOT / "docs" / "architecture.md").read_text()))
+    paths = [word for word in quoted if re.fullmatch(r"[\w./-]+(/|\.\w+)", word) and "/" in word]
+    assert len(paths) > 20
+    places = (ROOT, ROOT / "src" / "chitram")
+    assert [word for word in paths if not any((place / word).exists() for place in places)] == []
+
+
 def test_the_list_of_decisions_names_every_record_by_its_title() -> None:
     listed = (ROOT / "docs" / "adr" / "README.md").read_text()
     for path in RECORDS:
