@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import Protocol
 
 import msgspec
+
+# 255 is what common file systems allow for a name, 1024 what S3 allows for a key.
+_MAX_SEGMENT = 255
+_MAX_KEY = 1024
+_SEGMENT = re.compile(r"[a-z0-9][a-z0-9._-]*", re.ASCII)
 
 
 class ObjectNotFound(LookupError):
@@ -22,7 +28,11 @@ class ObjectStat(msgspec.Struct, frozen=True):
 
 
 class OpenObject(Protocol):
-    """One object held open for reading: it stays readable even if deleted meanwhile."""
+    """One object held open for reading.
+
+    When it is deleted meanwhile, a local file stays readable; a remote object raises
+    `ObjectNotFound` or `StorageUnavailable` from then on. Never are two versions mixed.
+    """
 
     @property
     def size(self) -> int:
@@ -32,18 +42,24 @@ class OpenObject(Protocol):
     async def read(self, offset: int, length: int) -> bytes:
         """Return the bytes from `offset` on, `length` at most, fewer only at the end.
 
-        Raises `StorageUnavailable`.
+        Raises `StorageUnavailable`, and `ObjectNotFound` as told above.
         """
         ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Let go of the object; a read under way may still end well."""
+        ...
 
 
 class ObjectStore(Protocol):
-    """Keys to bytes. Keys are relative paths of `[a-z0-9._-]` segments; the caller makes them.
+    """Keys to bytes.
+
+    Keys are relative paths of `[a-z0-9._-]` segments that begin with a letter or digit; no key is
+    the folder of another. The caller makes them: a wrong one is a `ValueError`.
 
     Every method raises `kernel.errors.StorageUnavailable` when the store cannot be reached, does
-    not answer in time, is full or refuses; what was half written is never visible.
+    not answer in time, is full or refuses; what was half written is never visible. A store that
+    has vanished (a lost mount, a missing bucket) is unavailable, not empty.
     """
 
     @property
@@ -51,10 +67,20 @@ class ObjectStore(Protocol):
         """The name under which rows remember this store."""
         ...
 
+    async def start(self) -> None:
+        """Make the store ready, once, before its first use.
+
+        Raises `platform.settings.SettingsError` when it can never work as configured.
+        """
+        ...
+
     async def put(self, key: str, chunks: Iterable[bytes], size: int) -> None:
         """Store `size` bytes under `key`, replacing what was there; durable once it returns.
 
-        `chunks` is consumed in a worker thread, never on the event loop.
+        `chunks` is consumed in a worker thread, never on the event loop; what it raises is raised
+        here. Chunks that are not `size` bytes in all are a `ValueError`. When the call is
+        cancelled or out of time, the object is there whole or not at all; the thread may ask for
+        one more chunk after that.
         """
         ...
 
@@ -71,7 +97,11 @@ class ObjectStore(Protocol):
         ...
 
     def list(self, prefix: str = "") -> AsyncIterator[ObjectStat]:
-        """Yield every object whose key starts with `prefix`, in no particular order."""
+        """Yield every object whose key starts with `prefix`, in no particular order.
+
+        What is put or deleted meanwhile may be seen or not. An error ends the listing: one that
+        ends by itself is complete.
+        """
         ...
 
     async def remove_unfinished(self, before: datetime) -> int:
@@ -79,7 +109,41 @@ class ObjectStore(Protocol):
         ...
 
     async def check(self) -> None:
-        """Return when the store can take writes now; raises `StorageUnavailable`."""
+        """Return when the store can be used now; raises `StorageUnavailable`.
+
+        Cheap enough for every second. A local store proves that it takes writes, a remote one
+        that it answers and that its bucket is there.
+        """
         ...
 
     async def aclose(self) -> None: ...
+
+
+def is_segment(name: str) -> bool:
+    """Say whether `name` may be one segment of a key."""
+    return len(name) <= _MAX_SEGMENT and _SEGMENT.fullmatch(name) is not None
+
+
+def is_key(key: str) -> bool:
+    """Say whether `key` follows the rule for keys."""
+    return len(key) <= _MAX_KEY and all(map(is_segment, key.split("/")))
+
+
+def check_key(key: str) -> str:
+    """Return `key`; raises `ValueError` when it breaks the rule for keys."""
+    if not is_key(key):
+        raise ValueError("this is not an object key")
+    return key
+
+
+def split_prefix(prefix: str) -> tuple[str, str]:
+    """Split a prefix into the folder that holds all its keys and how their names begin there.
+
+    Raises `ValueError` when no key could start with it.
+    """
+    folder, _, start = prefix.rpartition("/")
+    if folder:
+        check_key(folder)
+    if (start and not is_segment(start)) or (prefix and not folder and not start):
+        raise ValueError("this is not a prefix of object keys")
+    return folder, start

@@ -1,0 +1,215 @@
+"""Objects as files of a directory: the blocking half of the local store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Generator, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+from chitram.platform.objects.base import ObjectStat, is_segment
+
+T = TypeVar("T")
+
+_UNFINISHED = ".unfinished"
+_FILE_MODE = 0o640
+_FOLDER_MODE = 0o750
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+# O_NONBLOCK: opening something that is no regular file must not wait for its other end.
+_READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# A folder changed this recently may hold the name of another that is not durable yet.
+_RECENT_SECONDS = 60.0
+
+
+class File:
+    """An object open for reading, closed when the last reference to it goes.
+
+    A thread that still reads holds a reference of its own, so its descriptor is never closed, nor
+    given to another file, under its hands.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = -1
+        self._descriptor = os.open(path, _READ_FILE)
+        found = os.fstat(self._descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise FileNotFoundError
+        self.size = found.st_size
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset` on, fewer at the end; waits for the disk."""
+        data = os.pread(self._descriptor, length, offset)
+        while len(data) < length and (
+            more := os.pread(self._descriptor, length - len(data), offset + len(data))
+        ):
+            data += more
+        return data
+
+    def read_cached(self, offset: int, length: int) -> bytes | None:
+        """Do as `read` if the bytes are all in the page cache, else return None at once."""
+        buffer = bytearray(length)
+        try:
+            read = os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT)
+        except OSError:  # nothing is cached, or this file system cannot say
+            return None
+        return bytes(buffer) if read == length else None
+
+
+class Directory:
+    """Keys to files under `root`; every method blocks and raises `OSError`.
+
+    Unfinished writes lie in a folder of the root that only `make` makes. Where it is missing, the
+    root is not ours any more (a mount is gone) and nothing is written or taken for missing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._unfinished = root / _UNFINISHED
+
+    def make(self) -> None:
+        """Make what is missing of the root, of what is above it, and the folder in it."""
+        for folder in (*reversed(self.root.parents), self.root, self._unfinished):
+            if not folder.exists():
+                folder.mkdir(_FOLDER_MODE if folder.is_relative_to(self.root) else 0o755, exist_ok=True)
+                with contextlib.ExitStack() as opened:
+                    os.fsync(_open_folder(folder.parent, opened))
+
+    def write(self, key: str, chunks: Iterable[bytes]) -> None:
+        """Store `chunks` under `key`: whole and durable, or not at all."""
+        temporary = self._unfinished / uuid4().hex
+        try:
+            self._publish(temporary, key, _write(temporary, chunks))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+    def _publish(self, temporary: Path, key: str, written: float) -> None:
+        """Rename a file to its key and make every folder on the way durable.
+
+        Folders stay open, so what is synced is what the name went into. `written` is when the
+        file was last modified, by the clock that stamps the folders too.
+        """
+        *segments, name = key.split("/")
+        with contextlib.ExitStack() as opened:
+            folders = [_open_folder(self.root, opened)]
+            for segment in segments:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(segment, _FOLDER_MODE, dir_fd=folders[-1])
+                folders.append(_open_folder(segment, opened, folders[-1]))
+            os.rename(temporary, name, dst_dir_fd=folders[-1])
+            for folder in reversed(folders):
+                if os.fstat(folder).st_mtime > written - _RECENT_SECONDS:
+                    os.fsync(folder)
+
+    def open(self, key: str) -> File | None:
+        """Open an object, or return None when there is none."""
+        return self._unless_missing(lambda: File(self.root / key))
+
+    def stat(self, key: str) -> ObjectStat | None:
+        """Describe an object, or return None when there is none."""
+        found = self._unless_missing((self.root / key).lstat)
+        return _described(key, found) if found and stat.S_ISREG(found.st_mode) else None
+
+    def remove(self, key: str) -> None:
+        """Remove an object durably; its folder stays."""
+        self._unless_missing(lambda: _remove(self.root / key))
+
+    def walk(self, folder: str, start: str) -> Generator[ObjectStat]:
+        """Yield the objects under `folder` whose names there begin with `start`.
+
+        Symbolic links are not followed and what vanishes meanwhile is left out.
+        """
+        folders = [folder]
+        while folders:
+            for key, entry in self._entries(folders.pop()):
+                if not entry.name.startswith(start):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(key)
+                elif entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):
+                        yield _described(key, entry.stat(follow_symlinks=False))
+            start = ""
+        self._require_root()
+
+    def _entries(self, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(self.root / folder) as entries,
+        ):
+            for entry in entries:
+                if is_segment(entry.name):
+                    yield (f"{folder}/{entry.name}" if folder else entry.name), entry
+
+    def remove_unfinished(self, before: float) -> int:
+        """Remove unfinished writes that were last touched before a POSIX time; say how many."""
+        removed = 0
+        with os.scandir(self._unfinished) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        Path(entry.path).unlink()
+                        removed += 1
+        return removed
+
+    def try_to_write(self) -> None:
+        """Write one block and remove it: on a full disk an empty file could still be made."""
+        probe = self._unfinished / uuid4().hex
+        descriptor = os.open(probe, _NEW_FILE, _FILE_MODE)
+        try:
+            os.write(descriptor, bytes(4096))
+        finally:
+            os.close(descriptor)
+            probe.unlink()
+
+    def _unless_missing(self, call: Callable[[], T]) -> T | None:
+        """Return what `call` returns, or None for a missing object of a root that is there."""
+        try:
+            return call()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            self._require_root()
+            return None
+
+    def _require_root(self) -> None:
+        self._unfinished.stat()
+
+
+def _write(path: Path, chunks: Iterable[bytes]) -> float:
+    """Write a new file and sync it; return its time of modification."""
+    descriptor = os.open(path, _NEW_FILE, _FILE_MODE)
+    try:
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.ExitStack() as opened:
+        folder = _open_folder(path.parent, opened)
+        os.unlink(path.name, dir_fd=folder)
+        os.fsync(folder)
+
+
+def _open_folder(path: Path | str, opened: contextlib.ExitStack, above: int | None = None) -> int:
+    descriptor = os.open(path, _FOLDER, dir_fd=above)
+    opened.callback(os.close, descriptor)
+    return descriptor
+
+
+def _described(key: str, found: os.stat_result) -> ObjectStat:
+    return ObjectStat(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))

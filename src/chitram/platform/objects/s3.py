@@ -1,0 +1,76 @@
+"""The S3 client: where a bucket is, how patient its client is, what its errors say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from obstore.store import S3Store
+
+if TYPE_CHECKING:  # obstore has these for type checkers alone
+    from obstore.store import ClientConfig, S3Credential
+
+_CODE = re.compile(r"<Code>(\w{1,64})</Code>")
+_STATUS = re.compile(r"status code: (\d{3})")
+_KIND = re.compile(r"kind: (\w{1,64})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """Where a bucket is and what opens it; `endpoint` is the server's URL without the bucket."""
+
+    name: str
+    endpoint: str
+    region: str
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+
+def connect(bucket: Bucket, seconds: float, timeouts: ClientConfig) -> S3Store:
+    """Make a client that gives up connecting and trying again well within `seconds`.
+
+    Address, credentials and signing are always given: obstore reads `AWS_*` variables for the rest.
+    """
+    credential: S3Credential = {
+        "access_key_id": bucket.access_key_id,
+        "secret_access_key": bucket.secret_access_key,
+        "token": bucket.session_token,
+        "expires_at": None,
+    }
+    options: ClientConfig = {"allow_http": True, "connect_timeout": timedelta(seconds=seconds * 3 / 8)}
+    options.update(timeouts)
+    return S3Store(
+        bucket.name,
+        endpoint=bucket.endpoint,
+        region=bucket.region,
+        credential_provider=lambda: credential,
+        skip_signature=False,
+        virtual_hosted_style_request=False,
+        disable_bulk_delete=True,
+        client_options=options,
+        retry_config={
+            "max_retries": 2,
+            "retry_timeout": timedelta(seconds=seconds / 2),
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=50),
+                "max_backoff": timedelta(milliseconds=500),
+                "base": 2,
+            },
+        },
+    )
+
+
+def status(error: Exception) -> int:
+    """HTTP status that a failed call was answered with; 0 when there was no answer."""
+    found = _STATUS.search(str(error))
+    return int(found[1]) if found else 0
+
+
+def reason(error: Exception) -> str:
+    """One word for why a call failed: the server's error code, its status, or the client's."""
+    text = str(error)
+    found = _CODE.search(text) or _STATUS.search(text) or _KIND.search(text)
+    return found[1] if found else "unknown"

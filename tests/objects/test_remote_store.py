@@ -1,0 +1,312 @@
+"""What only the store on a server does: dead, hanging and unwilling servers, and the exit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from chitram.kernel.errors import StorageUnavailable
+from chitram.platform.objects.base import ObjectNotFound
+from chitram.platform.objects.remote import RemoteStore
+from chitram.platform.objects.s3 import Bucket
+from chitram.platform.settings import SettingsError
+from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, bucket_at, free_ports, running_seaweed
+
+KEY = "blobs/0f/a-picture"
+
+
+@contextlib.asynccontextmanager
+async def opened(bucket: Bucket, seconds: float = 4.0) -> AsyncIterator[RemoteStore]:
+    store = RemoteStore("remote", bucket, seconds=seconds)
+    yield store
+    await store.aclose()
+
+
+@contextlib.contextmanager
+def answering(answer: Callable[[str], int | None], body: bytes = b"") -> Iterator[tuple[Bucket, list[str]]]:
+    """An HTTP server that answers a method with a status, or for None not before its end.
+
+    It remembers the methods that it was asked for.
+    """
+    asked: list[str] = []
+    ended = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle_one_request(self) -> None:
+            self.raw_requestline = self.rfile.readline()
+            if not self.raw_requestline or not self.parse_request():
+                return
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            asked.append(self.command)
+            status = answer(self.command)
+            if status is None:
+                ended.wait()
+                return
+            self.send_response(status)
+            self.send_header("ETag", "tag")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = False  # so that its end waits for them
+    serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+    serving.start()
+    try:
+        yield bucket_at(f"http://127.0.0.1:{server.server_port}"), asked
+    finally:
+        ended.set()
+        server.shutdown()
+        serving.join()
+        server.server_close()
+
+
+def calls_of(store: RemoteStore) -> list[Awaitable[object]]:
+    """Each call of a store once; none may stay unawaited."""
+
+    async def listing() -> None:
+        async for _ in store.list():
+            pass
+
+    return [
+        store.put(KEY, [bytes(200_000)], 200_000),
+        store.put(f"{KEY}-large", [bytes(1024 * 1024)] * 9, 9 * 1024 * 1024),
+        store.open(KEY),
+        store.stat(KEY),
+        store.delete(KEY),
+        store.check(),
+        listing(),
+    ]
+
+
+async def refusals_of(store: RemoteStore) -> tuple[list[BaseException | object], float]:
+    """What every call ends in, all made at once, and the seconds that the slowest takes."""
+    started = time.monotonic()
+    ends = await asyncio.gather(*calls_of(store), return_exceptions=True)
+    return ends, time.monotonic() - started
+
+
+async def test_a_server_that_never_answers_is_given_up_within_its_time() -> None:
+    with answering(lambda _: None) as (bucket, _):
+        async with opened(bucket) as store, opened(bucket, seconds=0.5) as impatient:
+            ends, seconds = await refusals_of(store)
+            with pytest.raises(StorageUnavailable):
+                await asyncio.wait_for(impatient.start(), 2)
+    assert {type(end) for end in ends} == {StorageUnavailable}
+    assert seconds < 4.5
+
+
+async def test_a_server_that_is_killed_is_unavailable_at_once(tmp_path: Path) -> None:
+    with running_seaweed(tmp_path) as server:
+        async with opened(server.bucket) as store:
+            await store.start()
+            await store.put(KEY, [b"kept"], 4)
+            found = await store.open(KEY)
+            server.kill()
+            ends, seconds = await refusals_of(store)
+            with pytest.raises(StorageUnavailable):
+                await found.read(0, 4)
+            with pytest.raises(StorageUnavailable):
+                await store.start()
+    assert {type(end) for end in ends} == {StorageUnavailable}
+    assert seconds < 3
+
+
+async def test_a_port_without_a_server_is_unavailable() -> None:
+    async with opened(bucket_at(f"http://127.0.0.1:{free_ports(1)[0]}")) as store:
+        ends, seconds = await refusals_of(store)
+    assert {type(end) for end in ends} == {StorageUnavailable}
+    assert seconds < 3
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_a_failing_server_is_asked_a_few_times_and_then_unavailable(status: int) -> None:
+    with answering(lambda _: status) as (bucket, asked):
+        async with opened(bucket) as store:
+            ends, seconds = await refusals_of(store)
+            asked.clear()
+            with pytest.raises(StorageUnavailable):
+                await store.stat(KEY)
+    assert {type(end) for end in ends} == {StorageUnavailable}
+    assert seconds < 4.5
+    assert asked == ["HEAD"] * 3
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(403, "refuses access"), (404, "is not there"), (507, "is full"), (400, "does not answer")],
+)
+async def test_the_message_tells_what_is_wrong_and_nothing_else(status: int, message: str) -> None:
+    body = b"<Error><Code>Some</Code><Message>secret things</Message></Error>"
+    with answering(lambda _: status, body) as (bucket, _):
+        async with opened(bucket) as store:
+            with pytest.raises(StorageUnavailable, match=message) as refusal:
+                await store.put(KEY, [b"x"], 1)
+    said = str(refusal.value)
+    assert not any(word in said for word in (KEY, "127.0.0.1", "pictures", SECRET_KEY, ACCESS_KEY, "secret"))
+    assert refusal.value.__suppress_context__
+
+
+async def test_a_server_that_stalls_only_while_writing_is_given_up_too() -> None:
+    with answering(lambda method: None if method == "PUT" else 404) as (bucket, _):
+        async with opened(bucket, seconds=0.5) as store:
+            started = time.monotonic()
+            with pytest.raises(StorageUnavailable):
+                await store.put(KEY, [bytes(100_000)], 100_000)
+            assert time.monotonic() - started < 1.5
+
+
+async def test_a_slow_write_to_a_server_that_is_alive_is_waited_for() -> None:
+    def slow_put(method: str) -> int:
+        if method != "PUT":
+            return 404
+        time.sleep(0.7)
+        return 200
+
+    with answering(slow_put) as (bucket, asked):
+        async with opened(bucket, seconds=1) as store:
+            await store.put(KEY, [bytes(100_000)], 100_000)
+    assert asked == ["PUT", "GET"]
+
+
+async def test_a_wrong_secret_is_refused_at_the_start(seaweed: Seaweed) -> None:
+    wrong = dataclasses.replace(seaweed.bucket, secret_access_key="wrong-secret")
+    async with opened(wrong) as store:
+        with pytest.raises(SettingsError, match=r"'remote'.*SignatureDoesNotMatch") as refusal:
+            await store.start()
+        assert "wrong-secret" not in str(refusal.value)
+
+
+async def test_a_missing_bucket_is_refused_at_the_start(seaweed: Seaweed) -> None:
+    async with opened(dataclasses.replace(seaweed.bucket, name="not-there")) as store:
+        with pytest.raises(SettingsError, match=r"'remote'.*NoSuchBucket"):
+            await store.start()
+
+
+async def test_a_bucket_that_has_vanished_is_unavailable_and_not_empty(seaweed: Seaweed) -> None:
+    async with opened(dataclasses.replace(seaweed.bucket, name="vanished")) as store:
+        calls = calls_of(store)
+        ends = await asyncio.gather(*calls[2:], return_exceptions=True)
+        for put in calls[:2]:
+            assert asyncio.iscoroutine(put)
+            put.close()  # this server makes a bucket by itself when something is put
+    assert {type(end) for end in ends} == {StorageUnavailable}
+    assert {str(end) for end in ends} == {"The image store is not there."}
+
+
+async def test_reading_what_was_deleted_says_that_it_is_gone(seaweed: Seaweed) -> None:
+    async with opened(seaweed.bucket) as store:
+        await store.put(KEY, [b"kept"], 4)
+        found = await store.open(KEY)
+        await store.delete(KEY)
+        with pytest.raises(ObjectNotFound):
+            await found.read(0, 4)
+
+
+async def test_reading_what_was_replaced_is_refused(seaweed: Seaweed) -> None:
+    async with opened(seaweed.bucket) as store:
+        await store.put(KEY, [b"first"], 5)
+        found = await store.open(KEY)
+        await store.put(KEY, [b"other"], 5)
+        with pytest.raises(StorageUnavailable):
+            await found.read(0, 5)
+
+
+async def test_a_listing_shows_no_foreign_object(seaweed: Seaweed) -> None:
+    seaweed.clear()
+    for foreign in (".chitram-check", "Thumbs.db", "a b", "blobs/Ü"):
+        seaweed.client().put(foreign, io.BytesIO(b"x"))
+    async with opened(seaweed.bucket) as store:
+        await store.put(KEY, [b"x"], 1)
+        assert [found.key async for found in store.list()] == [KEY]
+        assert await store.remove_unfinished(datetime.now(UTC)) == 0
+
+
+async def test_the_start_leaves_nothing_in_the_bucket(seaweed: Seaweed) -> None:
+    seaweed.clear()
+    async with opened(seaweed.bucket) as store:
+        await store.start()
+    assert seaweed.client().list().collect() == []
+
+
+async def test_the_environment_changes_nothing(seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "another")
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true")
+    async with opened(seaweed.bucket) as store:
+        await store.start()
+
+
+async def test_a_cancelled_large_put_is_aborted(seaweed: Seaweed) -> None:
+    seaweed.clear()
+    async with opened(seaweed.bucket) as store:
+        size = 64 * 1024 * 1024
+        putting = asyncio.ensure_future(store.put(KEY, [bytes(1024 * 1024)] * 64, size))
+        await asyncio.sleep(0.1)
+        putting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await putting
+        assert await store.stat(KEY) is None
+
+
+def test_a_bucket_does_not_show_its_secrets() -> None:
+    bucket = dataclasses.replace(bucket_at("http://127.0.0.1:1"), session_token="a-token")
+    assert SECRET_KEY not in repr(bucket)
+    assert "a-token" not in repr(bucket)
+
+
+LAST_CALL = """
+import asyncio, os, sys
+from chitram.platform.objects.remote import RemoteStore
+from tests.support.seaweed import bucket_at
+
+async def main(last, close):
+    store = RemoteStore("remote", bucket_at(sys.argv[1]))
+    if last == "read":
+        found = await store.open("exit")
+        await found.read(0, found.size)
+    elif last == "list":
+        [_ async for _ in store.list()]
+    elif last == "cancelled":
+        reading = asyncio.ensure_future(store.stat("exit"))
+        await asyncio.sleep(0)
+        reading.cancel()
+    else:
+        await store.put("exit", [bytes(200_000)], 200_000)
+    if close:
+        await store.aclose()
+
+asyncio.run(main(sys.argv[2], sys.argv[3] == "close"))
+"""
+
+
+@pytest.mark.parametrize("last", ["put", "read", "list", "cancelled"])
+def test_the_process_exits_well_after_its_last_call(seaweed: Seaweed, last: str) -> None:
+    """The same with obstore's coroutines ended in an abort about once in twenty runs."""
+    seaweed.client().put("exit", io.BytesIO(bytes(200_000)))
+    command = [sys.executable, "-c", LAST_CALL, seaweed.endpoint, last]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    running = [
+        subprocess.Popen([*command, close], env=environment, stderr=subprocess.PIPE)
+        for close in ("close", "leave", "close", "leave")
+    ]
+    errors = [process.communicate(timeout=30)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0, 0], errors

@@ -1,0 +1,100 @@
+"""An object store in memory, proved equal to the real ones by tests/contract."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
+
+from chitram.platform.objects.base import ObjectNotFound, ObjectStat, check_key, split_prefix
+from chitram.platform.objects.blocking import counted
+
+
+class MemoryStore:
+    """Objects in a dictionary.
+
+    Attributes:
+        objects: what is stored, by key.
+        modified: when it was, by key.
+        fail_with: raised by every call while it is set.
+    """
+
+    def __init__(self, name: str = "memory") -> None:
+        self._name = name
+        self.objects: dict[str, bytes] = {}
+        self.modified: dict[str, datetime] = {}
+        self.fail_with: Exception | None = None
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def start(self) -> None:
+        self._fail()
+
+    async def put(self, key: str, chunks: Iterable[bytes], size: int) -> None:
+        check_key(key)
+        self._fail()
+        content = await asyncio.to_thread(b"".join, counted(chunks, size, threading.Event()))
+        self.objects[key] = content
+        self.modified[key] = datetime.now(UTC)
+
+    async def open(self, key: str) -> MemoryObject:
+        check_key(key)
+        self._fail()
+        if key not in self.objects:
+            raise ObjectNotFound
+        return MemoryObject(self.objects[key])
+
+    async def stat(self, key: str) -> ObjectStat | None:
+        check_key(key)
+        self._fail()
+        return self._describe(key) if key in self.objects else None
+
+    async def delete(self, key: str) -> None:
+        check_key(key)
+        self._fail()
+        self.objects.pop(key, None)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[ObjectStat]:
+        split_prefix(prefix)
+        self._fail()
+        for stat in [self._describe(key) for key in self.objects if key.startswith(prefix)]:
+            yield stat
+
+    async def remove_unfinished(self, before: datetime) -> int:
+        self._fail()
+        return 0
+
+    async def check(self) -> None:
+        self._fail()
+
+    async def aclose(self) -> None:
+        pass
+
+    def _fail(self) -> None:
+        if self.fail_with:
+            raise self.fail_with
+
+    def _describe(self, key: str) -> ObjectStat:
+        return ObjectStat(key, len(self.objects[key]), self.modified[key])
+
+
+class MemoryObject:
+    """The bytes as they were when the object was opened."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    @property
+    def size(self) -> int:
+        return len(self._content)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        if offset < 0 or length < 0:
+            raise ValueError("this cannot be read")
+        return self._content[offset : offset + length]
+
+    async def aclose(self) -> None:
+        pass

