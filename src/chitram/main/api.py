@@ -14,13 +14,14 @@ from granian.http import HTTP1Settings
 from litestar import Litestar
 from litestar.types import ASGIApp, ControllerRouterHandler
 
-from chitram.delivery.entrypoints.http import DeliveryController
+from chitram.delivery.entrypoints.http import HANDLERS as DELIVERY_HANDLERS
 from chitram.images.entrypoints.http import ImagesController
 from chitram.images.public import ImageQueries
 from chitram.images.use_cases.delete_image import DeleteImage
 from chitram.images.use_cases.upload_image import UploadImage
 from chitram.main.container import make_container
 from chitram.platform.embedded.process import die_with_parent
+from chitram.platform.http.body import DrainUnread
 from chitram.platform.http.docs import docs_handlers, openapi_document
 from chitram.platform.http.errors import EXCEPTION_HANDLERS
 from chitram.platform.http.health import HealthController
@@ -28,7 +29,7 @@ from chitram.platform.http.middleware import RequestEnvelope
 from chitram.platform.logging import configure_logging
 from chitram.platform.settings import Settings, load_settings, spool_dir
 
-ROUTES: list[ControllerRouterHandler] = [ImagesController, DeliveryController, HealthController]
+ROUTES: list[ControllerRouterHandler] = [ImagesController, *DELIVERY_HANDLERS, HealthController]
 
 _HEADER_SECONDS = 15
 # One request line and its headers; a body is read by the application, under its own limits.
@@ -52,7 +53,7 @@ def make_app(settings: Settings) -> ASGIApp:
         request_max_body_size=None,
     )
     setup_dishka(container, app)
-    return RequestEnvelope(app, settings.log_addresses)
+    return RequestEnvelope(DrainUnread(app), settings.log_addresses)
 
 
 @asynccontextmanager

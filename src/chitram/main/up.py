@@ -62,8 +62,7 @@ def run(settings: Settings, program: Program | None = None) -> int:
         except StartError as error:
             teller.fail(str(error))
             return 1
-        except KeyboardInterrupt:
-            teller.step("stopped before it was ready")
+        except KeyboardInterrupt:  # before anything was started
             return 0
 
 
@@ -108,17 +107,22 @@ class _Up:
         self._directory = DataDirectory(data_dir(settings))
         self._settings = msgspec.structs.replace(settings, data_dir=str(self._directory.path))
         self._program = program
+        self._signals = signals
         self._teller = teller
-        self._supervisor = Supervisor(signals, teller.step, self._publish)
+        self._supervisor = Supervisor(signals, teller.step, self._republish)
 
     def run(self) -> int:
         self._teller.step(f"data directory {self._directory.path}")
         with self._directory.held():
             try:
-                self._start()
-                self._publish()
-                self._announce()
-                self._supervisor.watch()
+                with suppress(KeyboardInterrupt):
+                    self._start()
+                    self._signals.hold()
+                    self._publish()
+                    self._announce()
+                    self._supervisor.watch()
+                # The next signal is the one that hurries.
+                self._signals.forget()
                 self._teller.step("stopping; once more to hurry")
             finally:
                 self._supervisor.stop()
@@ -183,6 +187,11 @@ class _Up:
         self._directory.publish(
             Running(os.getpid(), settings.database_url, settings.valkey_url, self._supervisor.processes)
         )
+
+    def _republish(self) -> None:
+        # The URLs have not changed: a full disk is no reason to stop what runs.
+        with suppress(StartError):
+            self._publish()
 
     def _announce(self) -> None:
         host, port = _reachable(self._settings.http_host), self._settings.http_port

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 from dishka import AsyncContainer
@@ -42,15 +42,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         runner = await _runner(container)
         expire = await container.get(ExpireImages)
         backfill = await container.get(BackfillDimensions)
-        worker: Worker[Any] = Worker(
+        worker = DrainingWorker(
             queue,
             functions=[(OUTBOX_JOB, runner.run)],
             concurrency=_CONCURRENCY,
             dequeue_timeout=_DEQUEUE_SECONDS,
-            shutdown_grace_period_s=_STOP_SECONDS,
         )
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_run_until(worker, stop))
+            tasks.create_task(worker.run_until(stop))
             tasks.create_task(every(SWEEP_SECONDS, "sweep", lambda: runner.sweep(queue), stop))
             tasks.create_task(every(EXPIRE_SECONDS, "expire", expire, stop))
             tasks.create_task(every(BACKFILL_SECONDS, "backfill", backfill, stop))
@@ -70,13 +69,28 @@ async def _runner(container: AsyncContainer) -> OutboxRunner:
     return OutboxRunner(lambda: SqlUnitOfWork(sessions, relay), jobs)
 
 
-async def _run_until(worker: Worker[Any], stop: asyncio.Event) -> None:
-    """Run SAQ's worker, but leave the signals to us."""
-    worker.SIGNALS = []
-    running = asyncio.create_task(worker.start())
-    await stop.wait()
-    await worker.stop()
-    await running
+class DrainingWorker(Worker[Any]):
+    """SAQ's worker, but stopped by us: it finishes the jobs under way and takes no more.
+
+    Its own graceful stop waits for its housekeeping too, which sleeps for a minute.
+    """
+
+    SIGNALS: ClassVar[list[signal.Signals]] = []
+    _draining = False
+
+    def _process(self, previous_task: asyncio.Task[Any] | None = None) -> None:
+        if not self._draining:
+            super()._process(previous_task)
+
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Take jobs until `stop`; what is not finished in time is handed back to the outbox."""
+        running = asyncio.create_task(self.start())
+        await stop.wait()
+        self._draining = True
+        if jobs := [context["task"] for context in self.job_task_contexts.values()]:
+            await asyncio.wait(jobs, timeout=_STOP_SECONDS)
+        self.event.set()
+        await running
 
 
 def run(settings: Settings) -> int:

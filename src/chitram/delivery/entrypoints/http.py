@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from dishka.integrations.litestar import FromDishka, inject
-from litestar import Controller, Response, route
+from litestar import Request, Response, route
 from litestar.params import Parameter
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, ControllerRouterHandler
 
 from chitram.accounts.public import ANONYMOUS
 from chitram.delivery.domain.caching import cache_control
 from chitram.delivery.domain.errors import ThumbnailNotReady
 from chitram.delivery.entrypoints import openapi
-from chitram.delivery.entrypoints.send import Representation, SendObject
+from chitram.delivery.entrypoints.send import SendObject
 from chitram.delivery.ports import ImageFiles
 from chitram.images.public import (
     ImageBody,
@@ -30,78 +30,86 @@ from chitram.platform.http.limits import SendLimits
 from chitram.platform.http.openapi import READ_METHODS, reads
 
 _RETRY_THUMBNAIL_SECONDS = 2
+# Handlers of their own, for Litestar does not let two controllers share a path.
+_IMAGE = "/api/v1/images/{image_id:str}"
+_TAGS = ["images"]
 
 
-class DeliveryController(Controller):
-    """The read side of `/api/v1/images/{id}`."""
+@route(
+    _IMAGE,
+    tags=_TAGS,
+    http_method=READ_METHODS,
+    operation_id=reads("Image"),
+    responses=openapi.METADATA_REFUSALS,
+)
+@inject
+async def metadata(
+    image_id: Annotated[str, openapi.IMAGE_ID],
+    queries: FromDishka[ImageQueries],
+    clock: FromDishka[Clock],
+) -> Response[ImageBody]:
+    """Describe an image."""
+    view = await _find(queries, clock, image_id)
+    # Without a metadata cache every answer comes from the database.
+    return Response(image_body(view), headers={"cache-control": "no-cache", "x-cache": "DISABLED"})
 
-    path = "/api/v1/images/{image_id:str}"
-    tags = ("images",)
 
-    @route("/", http_method=READ_METHODS, operation_id=reads("Image"), responses=openapi.METADATA_REFUSALS)
-    @inject
-    async def metadata(
-        self,
-        image_id: Annotated[str, openapi.IMAGE_ID],
-        queries: FromDishka[ImageQueries],
-        clock: FromDishka[Clock],
-    ) -> Response[ImageBody]:
-        """Describe an image."""
-        view = await _find(queries, clock, image_id)
-        # Without a metadata cache every answer comes from the database.
-        return Response(image_body(view), headers={"cache-control": "no-cache", "x-cache": "DISABLED"})
-
-    @route(
-        "/file",
-        http_method=READ_METHODS,
-        operation_id=reads("ImageFile"),
-        operation_class=openapi.SendsFile,
-        responses=openapi.FILE_REFUSALS,
+@route(
+    f"{_IMAGE}/file",
+    tags=_TAGS,
+    http_method=READ_METHODS,
+    operation_id=reads("ImageFile"),
+    operation_class=openapi.SendsFile,
+    responses=openapi.FILE_REFUSALS,
+)
+@inject
+async def file(
+    request: Request[Any, Any, Any],
+    image_id: Annotated[str, openapi.IMAGE_ID],
+    queries: FromDishka[ImageQueries],
+    files: FromDishka[ImageFiles],
+    clock: FromDishka[Clock],
+    limits: FromDishka[SendLimits],
+) -> ASGIApp:
+    """Send the stored bytes of an image."""
+    view = await _find(queries, clock, image_id)
+    return SendObject(
+        open_object=lambda: files.open(view),
+        size=view.file_size,
+        media_type=view.content_type,
+        etag=f'"{view.checksum}"',
+        last_modified=view.created_at,
+        filename=view.filename,
+        cache_control=cache_control(view.visibility, view.expires_at, clock.now()),
+        method=request.method,
+        headers=request.headers,
+        seconds=limits.seconds,
     )
-    @inject
-    async def file(
-        self,
-        image_id: Annotated[str, openapi.IMAGE_ID],
-        queries: FromDishka[ImageQueries],
-        files: FromDishka[ImageFiles],
-        clock: FromDishka[Clock],
-        limits: FromDishka[SendLimits],
-    ) -> ASGIApp:
-        """Send the stored bytes of an image."""
-        view = await _find(queries, clock, image_id)
-        return SendObject(
-            Representation(
-                media_type=view.content_type,
-                size=view.file_size,
-                etag=f'"{view.checksum}"',
-                last_modified=view.created_at,
-                filename=view.filename,
-                cache_control=cache_control(view.visibility, view.expires_at, clock.now()),
-            ),
-            lambda: files.open(view),
-            seconds=limits.seconds,
-        )
 
-    @route(
-        "/thumbnail",
-        http_method=READ_METHODS,
-        operation_id=reads("ImageThumbnail"),
-        operation_class=openapi.SendsThumbnail,
-        responses=openapi.THUMBNAIL_REFUSALS,
-    )
-    @inject
-    async def thumbnail(
-        self,
-        image_id: Annotated[str, openapi.IMAGE_ID],
-        queries: FromDishka[ImageQueries],
-        clock: FromDishka[Clock],
-        size: Annotated[  # noqa: ARG002 - checked by its type
-            Literal["small", "medium", "large"], Parameter(description="150, 300 or 600 pixels")
-        ] = "medium",
-    ) -> None:
-        """Send a thumbnail. None is made yet, so an existing image answers that it is not ready."""
-        await _find(queries, clock, image_id)
-        raise ThumbnailNotReady(retry_after=_RETRY_THUMBNAIL_SECONDS)
+
+@route(
+    f"{_IMAGE}/thumbnail",
+    tags=_TAGS,
+    http_method=READ_METHODS,
+    operation_id=reads("ImageThumbnail"),
+    operation_class=openapi.SendsThumbnail,
+    responses=openapi.THUMBNAIL_REFUSALS,
+)
+@inject
+async def thumbnail(
+    image_id: Annotated[str, openapi.IMAGE_ID],
+    queries: FromDishka[ImageQueries],
+    clock: FromDishka[Clock],
+    size: Annotated[  # noqa: ARG002 - checked by its type
+        Literal["small", "medium", "large"], Parameter(description="150, 300 or 600 pixels")
+    ] = "medium",
+) -> None:
+    """Send a thumbnail. None is made yet, so an existing image answers that it is not ready."""
+    await _find(queries, clock, image_id)
+    raise ThumbnailNotReady(retry_after=_RETRY_THUMBNAIL_SECONDS)
+
+
+HANDLERS: list[ControllerRouterHandler] = [metadata, file, thumbnail]
 
 
 async def _find(queries: ImageQueries, clock: Clock, image_id: str) -> ImageView:

@@ -23,12 +23,6 @@ class ContentTypeMismatch(ChitramError):
     default_message = "The declared type and the content disagree."
 
 
-class FileTooLarge(ChitramError):
-    code = "FILE_TOO_LARGE"
-    category = Category.TOO_LARGE
-    default_message = "The file is larger than is accepted here."
-
-
 class ImageTooLarge(ChitramError):
     code = "IMAGE_TOO_LARGE"
     category = Category.UNPROCESSABLE
@@ -45,12 +39,6 @@ class DigestMismatch(ChitramError):
     code = "DIGEST_MISMATCH"
     category = Category.INVALID
     default_message = "The bytes received are not those that Repr-Digest describes."
-
-
-class UploadTimeout(ChitramError):
-    code = "UPLOAD_TIMEOUT"
-    category = Category.TIMEOUT
-    default_message = "The body did not arrive in time."
 
 
 class UploadCapacityExceeded(ChitramError):

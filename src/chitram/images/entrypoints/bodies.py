@@ -19,13 +19,13 @@ class UploadBody(ImageBody, frozen=True, kw_only=True):
     delete_token: str | None = None
 
 
-class BatchImageBody(UploadBody, frozen=True, kw_only=True):
+class BatchImageBody(UploadBody, frozen=True, kw_only=True, tag_field="result", tag="accepted"):
     """A file of a batch that was accepted."""
 
     status: int = 201
 
 
-class RefusedBody(msgspec.Struct, frozen=True):
+class RefusedBody(msgspec.Struct, frozen=True, tag_field="result", tag="refused"):
     """A file of a batch that was refused: the status and error it would have had by itself."""
 
     status: int

@@ -57,7 +57,7 @@ class ImagesController(Controller):
         self, request: AnyRequest, upload: FromDishka[UploadImage], limits: FromDishka[BodyLimits]
     ) -> Response[UploadBody]:
         """Upload one image as a form: field `file`, and optionally `visibility` and `expires_in`."""
-        async with await _read_form(request, limits, {_FILE: 1}, batch=False) as form:
+        with await _read_form(request, limits, {_FILE: 1}, batch=False) as form:
             part = form.files[0]
             options = options_from(form.fields)
             uploaded = await upload(_command(request, part, options))
@@ -118,7 +118,7 @@ class ImagesController(Controller):
 
         There is one result for each file, in their order; a refused file does not stop the others.
         """
-        async with await _read_form(request, limits, {_FILES: limits.batch_files}, batch=True) as form:
+        with await _read_form(request, limits, {_FILES: limits.batch_files}, batch=True) as form:
             options = options_from(form.fields)
             results = [await self._upload_one(request, upload, part, options) for part in form.files]
         return Response(BatchBody(results), status_code=200)

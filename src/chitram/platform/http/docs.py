@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 from litestar import Litestar, MediaType, Request, Response, get
-from litestar.config.response_cache import ResponseCacheConfig
 from litestar.exceptions import NotFoundException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import License
@@ -65,7 +64,7 @@ def openapi_document(route_handlers: list[ControllerRouterHandler]) -> dict[str,
             license=License(name="MIT", identifier="MIT"),
             use_handler_docstrings=True,
         ),
-        response_cache_config=ResponseCacheConfig(),
+        logging_config=None,
     )
     return described.openapi_schema.to_schema()
 

@@ -82,7 +82,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = int(message["status"])
             headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
             await self._send({**message, "headers": headers})
             return
