@@ -6,6 +6,7 @@ The fixtures are for `tests/conftest.py` to import.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 import uuid
@@ -21,6 +22,9 @@ from chitram.platform.embedded.postgres import Postgres
 from chitram.platform.embedded.service import running
 from chitram.platform.embedded.valkey import Valkey
 
+_MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a directory of its own there
+_MEMORY_BYTES = 1 << 30
+
 
 @contextmanager
 def data_place() -> Iterator[Path]:
@@ -28,11 +32,20 @@ def data_place() -> Iterator[Path]:
 
     Those of pytest are closed to every other user.
     """
-    path = Path(tempfile.mkdtemp(prefix="chitram-test-"))
+    path = Path(tempfile.mkdtemp(prefix="chitram-test-", dir=_memory()))
     try:
         yield path
     finally:
         shutil.rmtree(path)
+
+
+def _memory() -> Path | None:
+    """Where files are kept in memory, given room for several servers and leave to run programs."""
+    if not (_MEMORY.is_dir() and os.access(_MEMORY, os.W_OK)):
+        return None
+    found = os.statvfs(_MEMORY)
+    roomy = found.f_bavail * found.f_frsize >= _MEMORY_BYTES
+    return _MEMORY if roomy and not found.f_flag & os.ST_NOEXEC else None
 
 
 @pytest.fixture(scope="session")

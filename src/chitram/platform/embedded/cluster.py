@@ -76,6 +76,8 @@ def _initdb(
                 "--no-locale",
                 "--data-checksums",
                 "--no-instructions",
+                # What filled the disk is still there when the failure is explained.
+                "--no-clean",
                 # Reaches the copy of the binaries too, which is on the same file system.
                 "--sync-method=syncfs" if durable else "--no-sync",
             ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from chitram.platform.embedded.errors import StartError, disk_full
 from chitram.platform.embedded.process import Process, StopStep
 
 _POLL_SECONDS = 0.02
+_FULL_BYTES = 1 << 20
 
 
 def _ready_at_once(process: Process) -> None:
@@ -62,6 +64,8 @@ def failure(process: Process, message: str) -> StartError:
     if process.log is None:
         return StartError(message)
     tail = process.log.tail()
-    if os.strerror(errno.ENOSPC) in tail:
+    # A full disk may have no room for the line that says so.
+    full = shutil.disk_usage(process.log.path).free < _FULL_BYTES
+    if full or os.strerror(errno.ENOSPC) in tail:
         return disk_full(process.log.path)
     return StartError(f"{message} The end of {process.log.path}:\n{tail}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
@@ -72,7 +73,11 @@ def check_database(url: str) -> None:
     try:
         asyncio.run(_connect(url))
     except (OSError, ValueError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise StartError(f"The database does not answer: {error}.") from error
+        place = urlsplit(url).netloc.rpartition("@")[2]  # without user and password
+        reason = str(error) or "time is up"
+        raise StartError(
+            f"The database at {place} does not answer: {reason}. Start it, or check CHITRAM_DATABASE_URL."
+        ) from error
 
 
 async def _connect(url: str) -> None:

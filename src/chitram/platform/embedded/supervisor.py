@@ -101,14 +101,17 @@ class Supervisor:
             self._restart(place)
 
     def _died(self, place: _Place) -> None:
+        log = place.process.log if place.process else None
         place.process = None
         now = time.monotonic()
         place.deaths.append(now)
         while place.deaths[0] < now - WINDOW_SECONDS:
             place.deaths.popleft()
         if len(place.deaths) > MAX_DEATHS:
+            where = f" Its log is {log.path}." if log else ""
             raise StartError(
-                f"{place.service.name} died {len(place.deaths)} times within a minute: stopping everything."
+                f"{place.service.name} died {len(place.deaths)} times within a minute: "
+                f"stopping everything.{where}"
             )
         place.restart_at = now + _BACK_OFF_SECONDS[len(place.deaths) - 1]
 
@@ -124,7 +127,6 @@ class Supervisor:
     def stop(self) -> None:
         """Stop everything, the last started first; a signal from here on hurries it."""
         self._signals.hold()
-        self._signals.forget()
         while self._places:
             place = self._places.pop()
             if place.process:
