@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 
 from chitram import __version__
 from chitram.platform.settings import Settings, SettingsError, load_settings
@@ -81,13 +81,17 @@ def _openapi(_: Settings) -> int:
 
 def _healthcheck(settings: Settings) -> int:
     host = "127.0.0.1" if settings.http_host in {"0.0.0.0", "::"} else settings.http_host  # noqa: S104
-    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.http_port}/health/ready"
+    # Not urllib, which would send this through a proxy that the environment names.
+    connection = http.client.HTTPConnection(host, settings.http_port, timeout=_HEALTH_SECONDS)
     try:
-        with urllib.request.urlopen(url, timeout=_HEALTH_SECONDS):
-            return 0
-    except (OSError, urllib.error.HTTPError) as error:
-        print(f"chitram: {url}: {error}", file=sys.stderr)  # noqa: T201 - a command talks to its terminal
+        connection.request("GET", "/health/ready")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        print(f"chitram: not ready: {error}", file=sys.stderr)  # noqa: T201 - a command talks to its terminal
         return 1
+    finally:
+        connection.close()
+    return 0 if status == HTTPStatus.OK else 1
 
 
 def _with_servers(settings: Settings) -> Settings:
