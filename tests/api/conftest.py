@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
@@ -19,16 +19,19 @@ StartApi = Callable[..., AbstractAsyncContextManager[Api]]
 def start_api(postgres_url: str, migrated_url: str, valkey_url: str) -> StartApi:
     """Start an API with a database and a data directory of its own: `start_api(SETTING=value)`.
 
-    `through` may put something between the API and its database: it is called with the URL of
+    `through` may put something between the API and its database: it is awaited with the URL of
     that and returns another.
     """
 
     @contextlib.asynccontextmanager
-    async def start(through: Callable[[str], str] = str, **settings: object) -> AsyncIterator[Api]:
+    async def start(
+        through: Callable[[str], Awaitable[str]] | None = None, **settings: object
+    ) -> AsyncIterator[Api]:
         database_url = await new_database(postgres_url, template=migrated_url)
         data_dir = make_data_dir()
+        url = await through(database_url) if through else database_url
         try:
-            async with running_api(through(database_url), valkey_url, data_dir, settings) as api:
+            async with running_api(url, valkey_url, data_dir, settings) as api:
                 api.database_url = database_url
                 yield api
         finally:

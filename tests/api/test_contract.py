@@ -135,9 +135,7 @@ async def test_the_fast_path_takes_the_name_from_content_disposition(api: Api) -
     answer = await api.client.post(
         "/api/v1/images",
         content=jpeg(64, 48),
-        headers={
-            "content-disposition": "attachment; filename*=UTF-8''%E0%B0%9A%E0%B0%BF%E0%B0%A4.jpg"
-        },
+        headers={"content-disposition": "attachment; filename*=UTF-8''%E0%B0%9A%E0%B0%BF%E0%B0%A4.jpg"},
     )
     assert answer.status_code == 201
     assert answer.json()["filename"] == "\u0c1a\u0c3f\u0c24.jpg"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import Any, ClassVar
+from typing import Any
 
 import structlog
 from dishka import AsyncContainer
@@ -75,7 +75,6 @@ class DrainingWorker(Worker[Any]):
     Its own graceful stop waits for its housekeeping too, which sleeps for a minute.
     """
 
-    SIGNALS: ClassVar[list[signal.Signals]] = []
     _draining = False
 
     def _process(self, previous_task: asyncio.Task[Any] | None = None) -> None:
@@ -84,6 +83,7 @@ class DrainingWorker(Worker[Any]):
 
     async def run_until(self, stop: asyncio.Event) -> None:
         """Take jobs until `stop`; what is not finished in time is handed back to the outbox."""
+        self.SIGNALS = []
         running = asyncio.create_task(self.start())
         await stop.wait()
         self._draining = True

@@ -100,7 +100,7 @@ async def thumbnail(
     image_id: Annotated[str, openapi.IMAGE_ID],
     queries: FromDishka[ImageQueries],
     clock: FromDishka[Clock],
-    size: Annotated[  # noqa: ARG002 - checked by its type
+    size: Annotated[  # noqa: ARG001 - checked by its type
         Literal["small", "medium", "large"], Parameter(description="150, 300 or 600 pixels")
     ] = "medium",
 ) -> None:

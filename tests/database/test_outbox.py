@@ -1,0 +1,129 @@
+"""The outbox: what is due, what failed, what is given up."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import update
+
+from chitram.kernel.errors import StorageUnavailable
+from chitram.platform.background import OutboxRunner
+from chitram.platform.database import SqlUnitOfWork
+from chitram.platform.outbox import MAX_ATTEMPTS, OutboxEntry, OutboxRow, backoff
+from tests.support.database import Database, outbox_ids
+
+KIND = "test.work"
+
+
+class Jobs:
+    """Counts what it was asked to do, and fails while `error` is set."""
+
+    def __init__(self, database: Database) -> None:
+        self.done: list[OutboxEntry] = []
+        self.error: Exception | None = None
+        self.runner = OutboxRunner(
+            lambda: SqlUnitOfWork(database.sessions, database.relay), {KIND: self.work}
+        )
+
+    async def work(self, entry: OutboxEntry) -> None:
+        self.done.append(entry)
+        if self.error:
+            raise self.error
+
+
+async def add(database: Database, kind: str = KIND) -> UUID:
+    async with database.transactions.begin() as transaction:
+        entry_id = await transaction.outbox.add(kind, {"n": "1"})
+        await transaction.commit()
+    return entry_id
+
+
+async def due(database: Database) -> list[UUID]:
+    async with database.transactions.begin() as transaction:
+        return [entry.id for entry in await transaction.outbox.due([KIND], 100)]
+
+
+async def make_due(database: Database) -> None:
+    """Let the time pass for which a failed entry waits."""
+    async with database.transactions.begin() as transaction:
+        await transaction.session.execute(update(OutboxRow).values(run_after=OutboxRow.created_at))
+        await transaction.commit()
+
+
+async def test_an_entry_is_due_until_it_was_handed_over_and_again_after_a_while(database: Database) -> None:
+    entry_id = await add(database)
+    await add(database, "other.kind")
+    assert await due(database) == [entry_id]
+    async with database.transactions.begin() as transaction:
+        await transaction.outbox.mark_enqueued([entry_id])
+        await transaction.commit()
+    assert await due(database) == []
+    async with database.transactions.begin() as transaction:
+        await transaction.session.execute(
+            update(OutboxRow).values(enqueued_at=OutboxRow.enqueued_at - timedelta(seconds=31))
+        )
+        await transaction.commit()
+    assert await due(database) == [entry_id]
+
+
+async def test_runs_the_job_of_an_entry(database: Database) -> None:
+    jobs, entry_id = Jobs(database), await add(database)
+    await jobs.runner.run({}, entry_id=str(entry_id))
+    assert [(entry.id, entry.payload) for entry in jobs.done] == [(entry_id, {"n": "1"})]
+
+
+async def test_leaves_alone_what_is_gone_or_not_its_kind(database: Database) -> None:
+    jobs, other = Jobs(database), await add(database, "other.kind")
+    await jobs.runner.run({}, entry_id=str(other))
+    await jobs.runner.run({}, entry_id=str(uuid4()))
+    assert jobs.done == []
+    assert await outbox_ids(database.transactions) == {other}
+
+
+@pytest.mark.parametrize(
+    ("error", "recorded"),
+    [(StorageUnavailable(), "STORAGE_UNAVAILABLE"), (ValueError("odd"), "ValueError: odd")],
+)
+async def test_records_a_failure_and_waits_before_the_next_attempt(
+    database: Database, error: Exception, recorded: str
+) -> None:
+    jobs, entry_id = Jobs(database), await add(database)
+    jobs.error = error
+    await jobs.runner.run({}, entry_id=str(entry_id))
+    assert await due(database) == []
+    async with database.transactions.begin() as transaction:
+        row = await transaction.session.get_one(OutboxRow, entry_id)
+        assert (row.attempts, row.last_error, row.dead_at) == (1, recorded, None)
+        assert row.run_after > row.created_at
+
+
+async def test_gives_up_after_the_last_attempt_but_keeps_the_entry(database: Database) -> None:
+    jobs, entry_id = Jobs(database), await add(database)
+    jobs.error = ValueError("always")
+    for _ in range(MAX_ATTEMPTS):
+        await make_due(database)
+        assert await due(database) == [entry_id]
+        await jobs.runner.run({}, entry_id=str(entry_id))
+    await make_due(database)
+    assert await due(database) == []
+    await jobs.runner.run({}, entry_id=str(entry_id))
+    assert len(jobs.done) == MAX_ATTEMPTS
+    assert await outbox_ids(database.transactions) == {entry_id}
+
+
+async def test_a_failure_of_what_is_gone_is_nothing(database: Database) -> None:
+    async with database.transactions.begin() as transaction:
+        assert not await transaction.outbox.failed(uuid4(), "late")
+
+
+def test_waits_twice_as_long_each_time_up_to_ten_minutes() -> None:
+    assert [backoff(attempt).total_seconds() for attempt in (1, 2, 3, 9, 10, 60)] == [
+        2,
+        4,
+        8,
+        512,
+        600,
+        600,
+    ]

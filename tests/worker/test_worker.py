@@ -1,0 +1,232 @@
+"""The worker on real servers: what is owed is done, whatever the queue loses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+from dishka import AsyncContainer
+from sqlalchemy import text
+
+from chitram.accounts.public import ANONYMOUS
+from chitram.images.domain.work import MAKE_RENDITIONS
+from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
+from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage
+from chitram.main import worker
+from chitram.main.container import make_container
+from chitram.platform.background import every
+from chitram.platform.outbox import OutboxRow
+from chitram.platform.queue import QUEUE_NAME
+from chitram.platform.settings import Settings, spool_dir
+from chitram.platform.valkey import make_valkey
+from tests.support.api import make_data_dir
+from tests.support.database import Database
+from tests.support.fakes import FakeReceived
+from tests.support.photos import jpeg
+from tests.support.proxy import Mode, Proxy
+
+WAIT_SECONDS = 30
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+class Site:
+    """One database, one Valkey, one store, and the use cases over them."""
+
+    def __init__(self, database: Database, settings: Settings, container: AsyncContainer) -> None:
+        self.database = database
+        self.settings = settings
+        self.container = container
+
+    async def take(self, content: bytes) -> UploadedImage:
+        upload = await self.container.get(UploadImage)
+        with FakeReceived(content) as received:
+            return await upload(UploadCommand(received=received, principal=ANONYMOUS))
+
+    async def take_away(self, uploaded: UploadedImage) -> None:
+        delete = await self.container.get(DeleteImage)
+        await delete(DeleteCommand(uploaded.view.id, ANONYMOUS, uploaded.delete_token))
+
+    async def execute(self, statement: str) -> None:
+        async with self.database.transactions.begin() as transaction:
+            await transaction.session.execute(text(statement))
+            await transaction.commit()
+
+    def objects(self) -> list[Path]:
+        folder = Path(self.settings.data_dir, "objects")
+        return [path for path in folder.rglob("*") if path.is_file()]
+
+    async def is_clean(self) -> bool:
+        """Whether no object, no row and no work is left."""
+        async with self.database.reader.connection() as connection:
+            left = await connection.fetchval(
+                "SELECT (SELECT count(*) FROM blobs) + (SELECT count(*) FROM outbox)"
+                " + (SELECT count(*) FROM images)"
+            )
+        return not left and not self.objects()
+
+
+StartWorker = Callable[[], AbstractAsyncContextManager[None]]
+
+
+@pytest.fixture
+async def valkey(valkey_url: str) -> AsyncIterator[Proxy]:
+    """A way to a Valkey database of the test's own."""
+    async with Proxy(f"{valkey_url.rstrip('/')}/7") as proxy:
+        client = make_valkey(Settings(valkey_url=proxy.url))
+        await client.flushdb()
+        await client.aclose()
+        yield proxy
+
+
+@pytest.fixture
+async def site(database: Database, valkey: Proxy) -> AsyncIterator[Site]:
+    data = make_data_dir()
+    settings = Settings(
+        database_url=database.url, valkey_url=valkey.url, data_dir=str(data), log_level="warning"
+    )
+    spool_dir(settings).mkdir()
+    container = make_container(settings)
+    yield Site(database, settings, container)
+    await container.close()
+    shutil.rmtree(data)
+
+
+@pytest.fixture
+def working(site: Site, monkeypatch: pytest.MonkeyPatch) -> StartWorker:
+    """Run a worker for the length of a block."""
+    monkeypatch.setattr(worker, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(worker, "EXPIRE_SECONDS", 0.1)
+
+    @contextlib.asynccontextmanager
+    async def work() -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        running = asyncio.create_task(worker.serve(site.settings, stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            async with asyncio.timeout(WAIT_SECONDS):
+                await running
+
+    return work
+
+
+async def test_a_delete_is_carried_out(site: Site, working: StartWorker) -> None:
+    uploaded = await site.take(jpeg())
+    async with working():
+        await site.take_away(uploaded)
+        await until(site.is_clean)
+
+
+async def test_what_was_owed_before_the_worker_started_is_done(site: Site, working: StartWorker) -> None:
+    await site.take_away(await site.take(jpeg()))
+    async with working():
+        await until(site.is_clean)
+
+
+async def test_renditions_wait_for_a_worker_that_can_make_them(site: Site, working: StartWorker) -> None:
+    await site.take(jpeg(64, 48))
+    deleted = await site.take(jpeg(48, 64))
+    async with working():
+        await site.take_away(deleted)
+        await until(lambda: _only_renditions_left(site))
+    async with site.database.transactions.begin() as transaction:
+        [entry] = await transaction.outbox.due([MAKE_RENDITIONS], 10)
+        row = await transaction.session.get_one(OutboxRow, entry.id)
+        assert (row.attempts, row.enqueued_at) == (0, None)
+
+
+async def _only_renditions_left(site: Site) -> bool:
+    async with site.database.reader.connection() as connection:
+        kinds = await connection.fetch("SELECT kind FROM outbox")
+    return [row["kind"] for row in kinds] == [MAKE_RENDITIONS] and len(site.objects()) == 1
+
+
+async def test_a_delete_that_valkey_never_heard_of_is_carried_out(
+    site: Site, working: StartWorker, valkey: Proxy
+) -> None:
+    uploaded = await site.take(jpeg())
+    valkey.mode = Mode.CUT
+    await site.take_away(uploaded)
+    valkey.mode = Mode.PASS
+    async with working():
+        await until(site.is_clean)
+
+
+async def test_a_flushed_queue_loses_no_work(site: Site, working: StartWorker) -> None:
+    uploaded = [await site.take(jpeg(64, 40 + number)) for number in range(5)]
+    for one in uploaded:
+        await site.take_away(one)
+    client = make_valkey(site.settings)
+    await client.flushdb()
+    await client.aclose()
+    async with working():
+        await until(site.is_clean)
+
+
+async def test_the_worker_outlives_valkey(site: Site, working: StartWorker, valkey: Proxy) -> None:
+    async with working():
+        await site.take_away(await site.take(jpeg(64, 48)))
+        await until(site.is_clean)
+        valkey.mode = Mode.CUT
+        valkey.cut_all()
+        await site.take_away(await site.take(jpeg(48, 64)))
+        valkey.mode = Mode.PASS
+        await until(site.is_clean)
+
+
+async def test_expired_images_go_by_themselves(site: Site, working: StartWorker) -> None:
+    await site.take(jpeg())
+    await site.execute("UPDATE images SET expires_at = now() - interval '1 s'")
+    async with working():
+        await until(site.is_clean)
+
+
+async def test_dimensions_of_old_images_are_filled_in(site: Site, working: StartWorker) -> None:
+    uploaded = await site.take(jpeg(64, 48))
+    await site.execute("UPDATE blobs SET width = NULL, height = NULL")
+
+    async def filled() -> bool:
+        view = await site.database.queries.find(uploaded.view.id)
+        assert view is not None
+        return (view.width, view.height) == (64, 48)
+
+    async with working():
+        await until(filled)
+
+
+async def test_the_queue_keeps_nothing_of_what_is_done(site: Site, working: StartWorker) -> None:
+    async with working():
+        await site.take_away(await site.take(jpeg()))
+        await until(site.is_clean)
+    client = make_valkey(site.settings)
+
+    async def forgotten() -> bool:
+        return not [key async for key in client.scan_iter(f"saq:job:{QUEUE_NAME}:*")]
+
+    await until(forgotten)
+    await client.aclose()
+
+
+async def test_a_turn_that_fails_does_not_end_the_rounds() -> None:
+    stop, turns = asyncio.Event(), 0
+
+    async def work() -> None:
+        nonlocal turns
+        turns += 1
+        if turns == 3:
+            stop.set()
+        raise OSError if turns == 1 else ValueError
+
+    await every(0.001, "test", work, stop)
+    assert turns == 3
