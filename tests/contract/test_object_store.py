@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -267,6 +268,12 @@ async def test_refuses_a_large_object_of_another_size_than_announced(
     assert await nothing_is_kept(store)
 
 
+async def test_chunks_that_never_end_are_cut_off(store: ObjectStore) -> None:
+    with pytest.raises(ValueError):
+        await store.put(KEY, itertools.repeat(b"more"), 100)
+    assert await nothing_is_kept(store)
+
+
 @pytest.mark.parametrize("mebibytes", [1, 17])
 async def test_chunks_that_fail_midway_leave_nothing_visible(store: ObjectStore, mebibytes: int) -> None:
     def chunks() -> Iterator[bytes]:
@@ -373,6 +380,30 @@ async def test_a_cancelled_put_leaves_all_or_nothing(store: ObjectStore) -> None
     resume.set()
     await keep(store, f"{KEY}-next", b"x")
     assert await keys_of(store) == [f"{KEY}-next"]
+
+
+async def test_a_cancelled_put_soon_stops_asking_for_chunks(store: ObjectStore) -> None:
+    reached, resume, ended = threading.Event(), threading.Event(), threading.Event()
+    asked: list[int] = []
+
+    def chunks() -> Iterator[bytes]:
+        try:
+            for number in range(100):
+                asked.append(number)
+                reached.set()
+                resume.wait(10)
+                yield b"x"
+        finally:
+            ended.set()
+
+    putting = asyncio.ensure_future(store.put(KEY, chunks(), 100))
+    await asyncio.to_thread(reached.wait, 10)
+    putting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    resume.set()
+    assert await asyncio.to_thread(ended.wait, 10)
+    assert asked == [0]
 
 
 async def test_a_working_store_passes_its_check(store: ObjectStore) -> None:

@@ -36,8 +36,11 @@ class MemoryStore:
     async def put(self, key: str, chunks: Iterable[bytes], size: int) -> None:
         check_key(key)
         self._fail()
-        content = await asyncio.to_thread(b"".join, counted(chunks, size, threading.Event()))
-        self.objects[key] = content
+        abandoned = threading.Event()
+        try:
+            self.objects[key] = await asyncio.to_thread(b"".join, counted(chunks, size, abandoned))
+        finally:
+            abandoned.set()
         self.modified[key] = datetime.now(UTC)
 
     async def open(self, key: str) -> MemoryObject:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -31,10 +31,6 @@ class Threads:
         except TimeoutError as error:
             raise StorageUnavailable("The image store did not answer in time.") from error
 
-    def soon(self, call: Callable[[], object]) -> None:
-        """Have `call` done when a thread is free, without waiting for it."""
-        self._pool.submit(call)
-
     def close(self) -> None:
         """Take no more calls; those under way end by themselves."""
         self._pool.shutdown(wait=False)
@@ -45,19 +41,21 @@ class Abandoned(Exception):
 
 
 def counted(chunks: Iterable[bytes], size: int, abandoned: threading.Event) -> Iterator[bytes]:
-    """Yield `chunks` as long as somebody waits for them.
+    """Yield `chunks` as long as somebody waits for them; a generator is closed in the end.
 
     Raises `ValueError` when they are not `size` bytes in all, `Abandoned` once `abandoned` is set.
     """
     left = size
-    for chunk in chunks:
-        if abandoned.is_set():
-            raise Abandoned
-        left -= len(chunk)
-        if left < 0:
-            break
-        yield chunk
-    if left:
-        raise ValueError("the chunks are not as many bytes as announced")
+    try:
+        for chunk in chunks:
+            left -= len(chunk)
+            if left < 0 or abandoned.is_set():
+                break
+            yield chunk
+    finally:
+        if isinstance(chunks, Generator):
+            chunks.close()
     if abandoned.is_set():
         raise Abandoned
+    if left:
+        raise ValueError("the chunks are not as many bytes as announced")

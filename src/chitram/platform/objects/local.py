@@ -93,23 +93,9 @@ class LocalStore:
 
     async def list(self, prefix: str = "") -> AsyncIterator[ObjectStat]:
         found = self._directory.walk(*split_prefix(prefix))
-        # A cancelled call leaves its thread inside the generator, which must end before the close.
-        one_at_a_time = threading.Lock()
-
-        def batch() -> list[ObjectStat]:
-            with one_at_a_time:
-                return [*islice(found, _LIST_BATCH)]
-
-        def close() -> None:
-            with one_at_a_time:
-                found.close()
-
-        try:
-            while entries := await self._call(batch):
-                for entry in entries:
-                    yield entry
-        finally:
-            self._readers.soon(close)
+        while entries := await self._call(lambda: [*islice(found, _LIST_BATCH)]):
+            for entry in entries:
+                yield entry
 
     async def remove_unfinished(self, before: datetime) -> int:
         sweep = partial(self._directory.remove_unfinished, before.timestamp())
