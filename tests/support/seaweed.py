@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from chitram.platform.embedded.process import Process, start
+from chitram.platform.embedded.service import wait_ready
 from chitram.platform.objects.s3 import Bucket, connect
 
 ACCESS_KEY = "chitram-tests"
@@ -31,7 +32,7 @@ class Seaweed:
 
     endpoint: str
     bucket: Bucket
-    process: subprocess.Popen[bytes]
+    process: Process
 
     def client(self) -> S3Store:
         return connect(self.bucket, 4, {})
@@ -44,8 +45,7 @@ class Seaweed:
 
     def kill(self) -> None:
         """Stop the server as a power cut would; it keeps nothing that matters."""
-        self.process.kill()
-        self.process.wait()
+        self.process.stop()
 
 
 @contextlib.contextmanager
@@ -53,38 +53,36 @@ def running_seaweed(directory: Path) -> Iterator[Seaweed]:
     """Start a server with its data in `directory`, an empty one, and stop it in the end."""
     ports = free_ports(2 * len(_SERVERS))
     numbers = dict(zip(_SERVERS, zip(ports[::2], ports[1::2], strict=True), strict=True))
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                Path(sys.executable).with_name("weed"),
-                "mini",
-                f"-dir={directory}",
-                "-ip=127.0.0.1",
-                "-ip.bind=127.0.0.1",
-                "-master.telemetry=false",
-                "-webdav=false",
-                "-admin.ui=false",
-                "-s3.port.iceberg=0",
-                "-s3.port.lance=0",
-                "-bucket=pictures",
-                *(f"-{server}.port={http}" for server, (http, _) in numbers.items()),
-                *(f"-{server}.port.grpc={grpc}" for server, (_, grpc) in numbers.items()),
-            ],
-            cwd=directory,
-            stdout=log,
-            stderr=log,
-            env={
-                "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-                "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-                "HOME": str(directory),
-                "PATH": os.defpath,
-                "TMPDIR": str(directory),
-            },
-        )
+    process = start(
+        "SeaweedFS",
+        [
+            Path(sys.executable).with_name("weed"),
+            "mini",
+            f"-dir={directory}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-master.telemetry=false",
+            "-webdav=false",
+            "-admin.ui=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-bucket=pictures",
+            *(f"-{server}.port={http}" for server, (http, _) in numbers.items()),
+            *(f"-{server}.port.grpc={grpc}" for server, (_, grpc) in numbers.items()),
+        ],
+        environment={
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "HOME": str(directory),
+            "PATH": os.defpath,
+            "TMPDIR": str(directory),
+        },
+        log=directory / "log",
+    )
     endpoint = f"http://127.0.0.1:{numbers['s3'][0]}"
     server = Seaweed(endpoint, bucket_at(endpoint), process)
     try:
-        _await_ready(server, directory / "log")
+        wait_ready(process, partial(_is_ready, server), _READY_SECONDS)
         yield server
     finally:
         server.kill()
@@ -120,14 +118,9 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _await_ready(server: Seaweed, log: Path) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while True:
-        try:
-            server.client().list(chunk_size=1).collect()
-        except BaseError:
-            if server.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"SeaweedFS did not start: {log.read_text()}") from None
-            time.sleep(0.05)
-        else:
-            return
+def _is_ready(server: Seaweed) -> bool:
+    try:
+        server.client().list(chunk_size=1).collect()
+    except BaseError:
+        return False
+    return True
