@@ -1,0 +1,1 @@
+"""Decides in confined child processes what uploaded bytes are, proves them whole, plans what to store."""
