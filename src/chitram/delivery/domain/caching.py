@@ -1,0 +1,21 @@
+"""How long others may keep an answer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+_YEAR_SECONDS = 31_536_000
+
+
+def cache_control(visibility: str, expires_at: datetime | None, now: datetime) -> str:
+    """The Cache-Control of an image's bytes, which never change under their address.
+
+    An image that expires may be kept for its remaining life. What is not known to be for everyone
+    is kept by nobody.
+    """
+    if visibility not in {"public", "unlisted"}:
+        return "private, no-store"
+    if expires_at is None:
+        return f"public, max-age={_YEAR_SECONDS}, immutable"
+    remaining = int((expires_at - now).total_seconds())
+    return f"public, max-age={min(max(remaining, 0), _YEAR_SECONDS)}"

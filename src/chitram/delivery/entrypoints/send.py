@@ -1,0 +1,270 @@
+"""Sending one stored object with everything HTTP asks for: conditions, ranges, caching, deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from litestar.types import Receive, Scope, Send
+
+from chitram.delivery.domain.conditional import Outcome, evaluate, range_applies
+from chitram.delivery.domain.content_disposition import content_disposition
+from chitram.delivery.domain.dates import http_date
+from chitram.delivery.domain.ranges import ByteRange, parse_range
+from chitram.kernel.errors import Category, ChitramError, StorageUnavailable
+from chitram.platform.objects.base import OpenObject
+
+# Up to here a body is one read and one send; beyond it, reads of this size follow the client.
+CHUNK_BYTES = 256 * 1024
+# The server queues four sends for a client that does not read, and copies each.
+_SEND_BYTES = 64 * 1024
+# Whatever else the bytes may be taken for, nothing in them runs, loads or is framed with rights.
+_INERT = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; sandbox"),
+    (b"cross-origin-resource-policy", b"cross-origin"),
+)
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class PreconditionFailed(ChitramError):
+    """A condition of the request does not hold: 412."""
+
+    code = "PRECONDITION_FAILED"
+    category = Category.INVALID
+    default_message = "A condition of the request does not hold."
+    status = 412
+
+
+class RangeNotSatisfiable(ChitramError):
+    """The object has none of the bytes asked for: 416 with its whole length."""
+
+    code = "RANGE_NOT_SATISFIABLE"
+    category = Category.INVALID
+    default_message = "The range lies outside the file."
+    status = 416
+
+    def __init__(self, size: int) -> None:
+        super().__init__(details={"size": size})
+        self.headers = {"content-range": f"bytes */{size}"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendObject:
+    """An ASGI application that answers GET and HEAD with one object; a handler may return it.
+
+    Answers 200, 206 or 304, or raises `PreconditionFailed`, `RangeNotSatisfiable` and whatever
+    `open_object` raises, before anything is sent. Only a body that is sent opens the object. Once
+    the answer has begun, an error of the store is raised and breaks the connection off; a client
+    that is gone, or slower than `seconds` for the whole, ends it quietly and unfinished.
+
+    Attributes:
+        size: whole length in bytes.
+        etag: strong entity tag with its quotes.
+        last_modified: aware time.
+        headers: of the request, found by names in lower case.
+        vary: request headers that choose between representations.
+    """
+
+    open_object: Callable[[], Awaitable[OpenObject]]
+    size: int
+    media_type: str
+    etag: str
+    last_modified: datetime
+    filename: str
+    cache_control: str
+    method: str
+    headers: Mapping[str, str]
+    seconds: float
+    vary: str | None = None
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        outcome = evaluate(self.method, self.headers, self.etag, self.last_modified)
+        if outcome is Outcome.PRECONDITION_FAILED:
+            raise PreconditionFailed
+        if outcome is Outcome.NOT_MODIFIED:
+            await _start(send, 304, self._validators())
+            await _end(send)
+            return
+        answer = self._answer(self._ranges())
+        if self.method == "HEAD":
+            await _start(send, answer.status, answer.headers)
+            await _end(send)
+            return
+        async with contextlib.aclosing(await self.open_object()) as opened:
+            if opened.size != self.size:
+                raise StorageUnavailable("The stored file is not whole.")
+            await self._send_body(answer, opened, receive, send)
+
+    def _ranges(self) -> tuple[ByteRange, ...] | None:
+        """The ranges to send, or None for the whole. Raises `RangeNotSatisfiable`."""
+        if self.method != "GET" or "range" not in self.headers:
+            return None
+        if not range_applies(self.headers.get("if-range"), self.etag, self.last_modified):
+            return None
+        ranges = parse_range(self.headers["range"], self.size)
+        if ranges == ():
+            raise RangeNotSatisfiable(self.size)
+        return ranges
+
+    def _answer(self, ranges: tuple[ByteRange, ...] | None) -> _Answer:
+        media_type = self.media_type.encode()
+        extra: Headers = []
+        pieces: tuple[ByteRange | bytes, ...]
+        if ranges is None:
+            status, pieces = 200, (ByteRange(0, self.size - 1),)
+        elif len(ranges) == 1:
+            status, pieces = 206, ranges
+            extra = [(b"content-range", _content_range(ranges[0], self.size))]
+        else:
+            boundary = secrets.token_hex(16).encode()
+            status, pieces = 206, _byteranges(ranges, self.size, media_type, boundary)
+            media_type = b"multipart/byteranges; boundary=" + boundary
+        length = sum(len(piece) if isinstance(piece, bytes) else piece.length for piece in pieces)
+        headers = [
+            (b"content-type", media_type),
+            (b"content-length", str(length).encode()),
+            (b"content-disposition", content_disposition("inline", self.filename).encode()),
+            (b"accept-ranges", b"bytes"),
+            *self._validators(),
+            *_INERT,
+            *extra,
+        ]
+        return _Answer(status, headers, pieces, length)
+
+    def _validators(self) -> Headers:
+        """What a 304 repeats of a 200."""
+        headers = [
+            (b"etag", self.etag.encode()),
+            (b"last-modified", http_date(self.last_modified).encode()),
+            (b"cache-control", self.cache_control.encode()),
+        ]
+        if self.vary:
+            headers.append((b"vary", self.vary.encode()))
+        return headers
+
+    async def _send_body(self, answer: _Answer, opened: OpenObject, receive: Receive, send: Send) -> None:
+        reads = _reads(answer.pieces)
+        if answer.length <= CHUNK_BYTES:
+            body = b"".join([await read.perform(opened) for read in reads])
+            await _start(send, answer.status, answer.headers)
+            await _end(send, body)
+            return
+        # Read before the status is sent: a store that fails now can still be told of by it.
+        first = await next(reads).perform(opened)
+        await _start(send, answer.status, answer.headers)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.seconds):
+                await _stream(answer.length, first, reads, opened, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Headers
+    pieces: tuple[ByteRange | bytes, ...]
+    length: int
+
+
+def _content_range(part: ByteRange, size: int) -> bytes:
+    return f"bytes {part.first}-{part.last}/{size}".encode()
+
+
+def _byteranges(
+    ranges: tuple[ByteRange, ...], size: int, media_type: bytes, boundary: bytes
+) -> tuple[ByteRange | bytes, ...]:
+    """Ranges with the headers of multipart/byteranges (RFC 9110, section 14.6) between them."""
+    pieces: list[ByteRange | bytes] = []
+    for index, part in enumerate(ranges):
+        pieces.append(
+            b"%b--%b\r\ncontent-type: %b\r\ncontent-range: %b\r\n\r\n"
+            % (
+                b"\r\n" if index else b"",
+                boundary,
+                media_type,
+                _content_range(part, size),
+            )
+        )
+        pieces.append(part)
+    pieces.append(b"\r\n--%b--\r\n" % boundary)
+    return tuple(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Literal bytes, and after them `length` bytes of the object from `offset` on."""
+
+    prefix: bytes
+    offset: int
+    length: int
+
+    async def perform(self, opened: OpenObject) -> bytes:
+        """Raises `StorageUnavailable` when the object lacks bytes."""
+        if not self.length:
+            return self.prefix
+        chunk = await opened.read(self.offset, self.length)
+        if len(chunk) != self.length:
+            raise StorageUnavailable("The stored file is not whole.")
+        return self.prefix + chunk if self.prefix else chunk
+
+
+def _reads(pieces: tuple[ByteRange | bytes, ...]) -> Iterator[_Read]:
+    """Divide an answer into reads of at most `CHUNK_BYTES`."""
+    prefix = b""
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            prefix = piece
+            continue
+        for offset in range(piece.first, piece.last + 1, CHUNK_BYTES):
+            yield _Read(prefix, offset, min(CHUNK_BYTES, piece.last + 1 - offset))
+            prefix = b""
+    if prefix:
+        yield _Read(prefix, 0, 0)
+
+
+async def _stream(
+    length: int, first: bytes, reads: Iterator[_Read], opened: OpenObject, receive: Receive, send: Send
+) -> None:
+    """Send chunks as fast as the client takes them, until all are sent or it is gone."""
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        left = length - len(first)
+        await _send_in_slices(send, first, more=True)
+        for read in reads:
+            # Sending to a client that is gone neither fails nor waits, so it has to be asked for.
+            await asyncio.sleep(0)
+            if gone.done():
+                return
+            chunk = await read.perform(opened)
+            left -= len(chunk)
+            await _send_in_slices(send, chunk, more=left > 0)
+    finally:
+        gone.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _start(send: Send, status: int, headers: Headers) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def _end(send: Send, body: bytes = b"") -> None:
+    await _send_chunk(send, body, more=False)
+
+
+async def _send_in_slices(send: Send, body: bytes, *, more: bool) -> None:
+    for start in range(0, len(body), _SEND_BYTES):
+        end = start + _SEND_BYTES
+        await _send_chunk(send, body[start:end], more=more or end < len(body))
+
+
+async def _send_chunk(send: Send, body: bytes, *, more: bool) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": more})
