@@ -53,6 +53,7 @@ class Receiver:
         self._stall_after = stall_after
 
     async def __call__(self, message: Message) -> None:
+        assert not self.complete
         if message["type"] == "http.response.body":
             if self._stall_after is not None and len(self.body) >= self._stall_after:
                 await asyncio.Event().wait()

@@ -52,6 +52,8 @@ def test_there_is_no_digest_where_none_is_given(value: str | None) -> None:
         SHA256[:-1],
         SHA256.replace("=:", "=:!"),
         SHA256[:-2] + ":",
+        SHA256[:-1] + "=:",
+        SHA256[:-1] + "AAAA:",
         SHA256.upper(),
         f"{SHA256},",
         f",{SHA256}",

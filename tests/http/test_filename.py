@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -45,6 +46,10 @@ def test_a_long_name_keeps_its_ending() -> None:
     assert sanitise_filename("a" * 600 + ".jpeg", "jpg") == "a" * 250 + ".jpeg"
 
 
+def test_the_bytes_of_an_ending_count() -> None:
+    assert sanitise_filename("a" * 600 + ".ఫోటో", "jpg") == "a" * (254 - 12) + ".ఫోటో"
+
+
 def test_a_long_ending_is_no_ending() -> None:
     assert sanitise_filename("a." + "b" * 600, "jpg") == "a." + "b" * 253
 
@@ -63,6 +68,16 @@ def test_a_long_name_is_not_cut_within_what_is_read_as_one_character(character: 
 
 def test_a_name_of_nothing_but_marks_is_still_cut() -> None:
     assert len(sanitise_filename("\u0301" * 100_000, "jpg").encode()) == MAX_BYTES - 1
+
+
+def test_a_name_that_is_cut_at_a_space_does_not_end_in_it() -> None:
+    assert sanitise_filename("a" * 254 + " b", "jpg") == "a" * 254
+
+
+def test_marks_in_the_wrong_order_take_no_time_to_put_right() -> None:
+    started = time.process_time()
+    sanitise_filename("a" + "\u0301\u0316" * 50_000, "jpg")
+    assert time.process_time() - started < 1
 
 
 @given(

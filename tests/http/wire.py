@@ -12,7 +12,7 @@ from typing import Any
 
 LIMIT = 1_000_000
 SECONDS = 0.5
-SIZES = {"small": 1000, "large": 16_000_000}
+SIZES = {"small": 1000, "large": 16_100_000}
 _PATIENCE_SECONDS = 10.0
 
 
