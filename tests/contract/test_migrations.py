@@ -39,7 +39,8 @@ async def empty_url(postgres_url: str) -> AsyncIterator[str]:
 async def fetch(url: str, statement: str, *arguments: object) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(url)
     try:
-        return await connection.fetch(statement, *arguments)
+        rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
+        return rows
     finally:
         await connection.close()
 

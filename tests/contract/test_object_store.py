@@ -16,9 +16,7 @@ from chitram.platform.objects.base import ObjectNotFound, ObjectStore
 from chitram.platform.objects.local import LocalStore
 from chitram.platform.objects.remote import RemoteStore
 from tests.support.object_store import MemoryStore
-from tests.support.seaweed import Seaweed, seaweed
-
-__all__ = ["seaweed"]
+from tests.support.seaweed import Seaweed
 
 KEY = "blobs/0f/a-picture"
 ALPHABET = bytes(range(256)) * 4

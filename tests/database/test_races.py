@@ -35,7 +35,7 @@ class House:
             return await self.upload(UploadCommand(received=received, principal=ANONYMOUS))
 
     async def take_away(self, uploaded: UploadedImage) -> None:
-        await self.delete(DeleteCommand(uploaded.view.id, ANONYMOUS, uploaded.delete_token))
+        await self.delete(DeleteCommand(uploaded.image.id, ANONYMOUS, uploaded.delete_token))
 
     async def work(self) -> None:
         """Do every delete that the outbox owes, each twice at once."""
@@ -55,8 +55,8 @@ def house(database: Database) -> House:
 
 async def test_equal_uploads_at_once_share_one_blob_and_one_object(house: House) -> None:
     uploaded = await asyncio.gather(*(house.take(b"same") for _ in range(16)))
-    assert len({one.view.id for one in uploaded}) == 16
-    [blob_id] = {one.view.blob_id for one in uploaded}
+    assert len({one.image.id for one in uploaded}) == 16
+    [blob_id] = {one.blob.id for one in uploaded}
     assert set(house.store.objects) == {blob_id}
     async with house.database.transactions.begin() as transaction:
         assert await transaction.images.count_on(blob_id) == 16
@@ -92,9 +92,9 @@ async def test_racing_uploads_and_deletes_lose_no_live_bytes_and_leave_no_orphan
         staying += [result for result in results if result]
     await house.work()
     live = {blob.id: blob async for blob in house.database.catalogue.live()}
-    assert {one.view.blob_id for one in staying} == set(live)
+    assert {one.blob.id for one in staying} == set(live)
     assert set(house.store.objects) == set(live)
     async with house.database.transactions.begin() as transaction:
         counted = {blob_id: await transaction.images.count_on(blob_id) for blob_id in live}
         assert await transaction.outbox.due([DELETE_BLOB], 10) == []
-    assert counted == Counter(one.view.blob_id for one in staying)
+    assert counted == Counter(one.blob.id for one in staying)

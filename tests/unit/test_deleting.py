@@ -29,19 +29,19 @@ class DeletingHouse(House):
 async def test_takes_the_image_away_and_condemns_its_blob() -> None:
     house = DeletingHouse()
     uploaded = await house.take()
-    await house.delete(DeleteCommand(uploaded.view.id, ANONYMOUS, uploaded.delete_token))
+    await house.delete(DeleteCommand(uploaded.image.id, ANONYMOUS, uploaded.delete_token))
     tables = house.database.tables
     assert tables.images == {}
-    assert tables.blobs[uploaded.view.blob_id].state is BlobState.DELETING
-    assert list(tables.outbox.values()) == [(DELETE_BLOB, {BLOB_ID: str(uploaded.view.blob_id)})]
+    assert tables.blobs[uploaded.blob.id].state is BlobState.DELETING
+    assert list(tables.outbox.values()) == [(DELETE_BLOB, {BLOB_ID: str(uploaded.blob.id)})]
 
 
 async def test_leaves_a_blob_that_another_image_shows() -> None:
     house = DeletingHouse()
     first, second = await house.take(), await house.take()
-    await house.delete(DeleteCommand(first.view.id, ANONYMOUS, first.delete_token))
-    assert house.database.tables.blobs[second.view.blob_id].state is BlobState.LIVE
-    assert set(house.database.tables.images) == {second.view.id}
+    await house.delete(DeleteCommand(first.image.id, ANONYMOUS, first.delete_token))
+    assert house.database.tables.blobs[second.blob.id].state is BlobState.LIVE
+    assert set(house.database.tables.images) == {second.image.id}
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ async def test_refuses_without_the_right_token(token: str | None, error: type[Ex
     house = DeletingHouse()
     uploaded = await house.take()
     with pytest.raises(error):
-        await house.delete(DeleteCommand(uploaded.view.id, ANONYMOUS, token))
-    assert set(house.database.tables.images) == {uploaded.view.id}
+        await house.delete(DeleteCommand(uploaded.image.id, ANONYMOUS, token))
+    assert set(house.database.tables.images) == {uploaded.image.id}
 
 
 async def test_refuses_a_token_whose_time_is_up() -> None:
@@ -66,19 +66,19 @@ async def test_refuses_a_token_whose_time_is_up() -> None:
     uploaded = await house.take()
     house.clock.advance(hours=1)
     with pytest.raises(InvalidDeleteToken):
-        await house.delete(DeleteCommand(uploaded.view.id, ANONYMOUS, uploaded.delete_token))
+        await house.delete(DeleteCommand(uploaded.image.id, ANONYMOUS, uploaded.delete_token))
 
 
 async def test_lets_the_owner_and_admins_delete_without_a_token_but_nobody_else() -> None:
     house, owner = DeletingHouse(), Principal(uuid4())
     mine = await house.take(principal=owner)
     with pytest.raises(DeleteTokenRequired):
-        await house.delete(DeleteCommand(mine.view.id, Principal(uuid4())))
+        await house.delete(DeleteCommand(mine.image.id, Principal(uuid4())))
     with pytest.raises(InvalidDeleteToken):
-        await house.delete(DeleteCommand(mine.view.id, ANONYMOUS, "guess"))
-    await house.delete(DeleteCommand(mine.view.id, owner))
+        await house.delete(DeleteCommand(mine.image.id, ANONYMOUS, "guess"))
+    await house.delete(DeleteCommand(mine.image.id, owner))
     other = await house.take(principal=owner)
-    await house.delete(DeleteCommand(other.view.id, Principal(uuid4(), is_admin=True)))
+    await house.delete(DeleteCommand(other.image.id, Principal(uuid4(), is_admin=True)))
     assert house.database.tables.images == {}
 
 
@@ -86,13 +86,13 @@ async def test_a_private_image_does_not_exist_for_others() -> None:
     house = DeletingHouse()
     mine = await house.take(principal=Principal(uuid4()), visibility=Visibility.PRIVATE)
     with pytest.raises(ImageNotFound):
-        await house.delete(DeleteCommand(mine.view.id, ANONYMOUS, "guess"))
+        await house.delete(DeleteCommand(mine.image.id, ANONYMOUS, "guess"))
 
 
 async def test_a_second_delete_finds_nothing() -> None:
     house = DeletingHouse()
     uploaded = await house.take()
-    command = DeleteCommand(uploaded.view.id, ANONYMOUS, uploaded.delete_token)
+    command = DeleteCommand(uploaded.image.id, ANONYMOUS, uploaded.delete_token)
     await house.delete(command)
     with pytest.raises(ImageNotFound):
         await house.delete(command)
@@ -101,9 +101,9 @@ async def test_a_second_delete_finds_nothing() -> None:
 async def test_the_job_removes_object_row_and_outbox_entry_and_may_run_again() -> None:
     house = DeletingHouse()
     uploaded = await house.take()
-    await house.delete(DeleteCommand(uploaded.view.id, ANONYMOUS, uploaded.delete_token))
+    await house.delete(DeleteCommand(uploaded.image.id, ANONYMOUS, uploaded.delete_token))
     [entry_id] = house.database.tables.outbox
-    command = DeleteBlobCommand(entry_id, uploaded.view.blob_id)
+    command = DeleteBlobCommand(entry_id, uploaded.blob.id)
     await house.delete_blob(command)
     await house.delete_blob(command)
     assert house.store.objects == {}
@@ -114,9 +114,9 @@ async def test_the_job_removes_object_row_and_outbox_entry_and_may_run_again() -
 async def test_the_job_never_touches_a_live_blob() -> None:
     house = DeletingHouse()
     uploaded = await house.take()
-    await house.delete_blob(DeleteBlobCommand(uuid4(), uploaded.view.blob_id))
-    assert set(house.store.objects) == {uploaded.view.blob_id}
-    assert set(house.database.tables.blobs) == {uploaded.view.blob_id}
+    await house.delete_blob(DeleteBlobCommand(uuid4(), uploaded.blob.id))
+    assert set(house.store.objects) == {uploaded.blob.id}
+    assert set(house.database.tables.blobs) == {uploaded.blob.id}
 
 
 async def test_expiry_removes_what_is_due_and_nothing_else() -> None:
@@ -126,7 +126,7 @@ async def test_expiry_removes_what_is_due_and_nothing_else() -> None:
     never = await house.take(b"three")
     house.clock.advance(seconds=10)
     with pytest.raises(ImageNotFound):
-        await house.delete(DeleteCommand(due.view.id, ANONYMOUS, due.delete_token))
+        await house.delete(DeleteCommand(due.image.id, ANONYMOUS, due.delete_token))
     assert await house.expire() == 1
-    assert set(house.database.tables.images) == {later.view.id, never.view.id}
-    assert house.database.tables.blobs[due.view.blob_id].state is BlobState.DELETING
+    assert set(house.database.tables.images) == {later.image.id, never.image.id}
+    assert house.database.tables.blobs[due.blob.id].state is BlobState.DELETING

@@ -42,7 +42,8 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def header(messages: list[Any], name: bytes) -> bytes:
-    return dict(messages[0]["headers"])[name]
+    value: bytes = dict(messages[0]["headers"])[name]
+    return value
 
 
 async def test_takes_a_well_formed_request_id() -> None:

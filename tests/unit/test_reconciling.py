@@ -33,7 +33,7 @@ async def test_only_counts_orphans_unless_told_to_remove_them() -> None:
     house.clock.advance(hours=2)
     report = await house.reconcile(ReconcileCommand(HOUR))
     assert (report.objects, report.orphans, report.removed) == (2, 1, 0)
-    assert set(house.store.objects) == {kept.view.blob_id, orphan}
+    assert set(house.store.objects) == {kept.blob.id, orphan}
 
 
 async def test_removes_old_orphans_and_unfinished_writes() -> None:
@@ -44,7 +44,7 @@ async def test_removes_old_orphans_and_unfinished_writes() -> None:
     house.clock.advance(hours=2)
     report = await house.reconcile(ReconcileCommand(HOUR, apply=True))
     assert (report.orphans, report.removed, report.unfinished) == (1, 1, 3)
-    assert set(house.store.objects) == {kept.view.blob_id}
+    assert set(house.store.objects) == {kept.blob.id}
 
 
 async def test_leaves_young_orphans_alone() -> None:
@@ -64,13 +64,13 @@ async def test_spares_an_object_whose_row_comes_after_the_first_look() -> None:
     async def late(blob_ids: object) -> set[UUID]:
         nonlocal looks
         looks += 1
-        return set() if looks == 1 else await known([uploaded.view.blob_id])
+        return set() if looks == 1 else await known([uploaded.blob.id])
 
     house.catalogue.known = late  # type: ignore[method-assign] # the race itself
     house.clock.advance(hours=2)
     report = await house.reconcile(ReconcileCommand(HOUR, apply=True))
     assert report.removed == 0
-    assert set(house.store.objects) == {uploaded.view.blob_id}
+    assert set(house.store.objects) == {uploaded.blob.id}
 
 
 async def test_judges_many_objects_in_batches() -> None:
@@ -88,31 +88,31 @@ async def test_reports_rows_whose_object_is_missing_or_of_another_size() -> None
     whole = await house.take(b"whole")
     missing = await house.take(b"missing")
     cut = await house.take(b"cut short")
-    del house.store.objects[missing.view.blob_id]
-    house.store.objects[cut.view.blob_id] = b"cut"
+    del house.store.objects[missing.blob.id]
+    house.store.objects[cut.blob.id] = b"cut"
     report = await house.reconcile(ReconcileCommand(HOUR))
-    assert sorted(report.missing) == sorted([missing.view.blob_id, cut.view.blob_id])
-    assert whole.view.blob_id not in report.missing
+    assert sorted(report.missing) == sorted([missing.blob.id, cut.blob.id])
+    assert whole.blob.id not in report.missing
 
 
 async def test_backfill_fills_what_is_missing_and_passes_over_what_cannot_be_read() -> None:
     house = ReconcilingHouse()
     good, gone = await house.take(b"good"), await house.take(b"gone")
     tables = house.database.tables
-    for blob_id in (good.view.blob_id, gone.view.blob_id):
+    for blob_id in (good.blob.id, gone.blob.id):
         tables.blobs[blob_id] = replace(tables.blobs[blob_id], width=None, height=None)
-    del house.store.objects[gone.view.blob_id]
+    del house.store.objects[gone.blob.id]
     assert await house.backfill() == 1
-    assert house.database.tables.blobs[good.view.blob_id].width == 4
-    assert house.database.tables.blobs[gone.view.blob_id].width is None
+    assert house.database.tables.blobs[good.blob.id].width == 4
+    assert house.database.tables.blobs[gone.blob.id].width is None
 
 
 async def test_backfill_leaves_null_what_turns_out_to_be_corrupt() -> None:
     house = ReconcilingHouse()
     uploaded = await house.take()
     tables = house.database.tables
-    tables.blobs[uploaded.view.blob_id] = replace(
-        tables.blobs[uploaded.view.blob_id], width=None, height=None
+    tables.blobs[uploaded.blob.id] = replace(
+        tables.blobs[uploaded.blob.id], width=None, height=None
     )
     house.inspector.error = CorruptImage()
     assert await house.backfill() == 0

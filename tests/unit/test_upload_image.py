@@ -45,9 +45,9 @@ async def test_keeps_object_blob_image_and_outbox_together() -> None:
     house = House()
     uploaded = await house.take(filename="a.jpg")
     tables = house.database.tables
-    blob = tables.blobs[uploaded.view.blob_id]
+    blob = tables.blobs[uploaded.blob.id]
     assert house.store.objects == {blob.id: b"picture"}
-    assert tables.images[uploaded.view.id].blob_id == blob.id
+    assert tables.images[uploaded.image.id].blob_id == blob.id
     assert list(tables.outbox.values()) == [(MAKE_RENDITIONS, {BLOB_ID: str(blob.id)})]
     assert house.database.commits == 1
 
@@ -57,7 +57,7 @@ async def test_gives_anonymous_uploads_a_token_of_which_only_the_hash_is_kept() 
     uploaded = await house.take()
     assert uploaded.delete_token is not None
     assert len(uploaded.delete_token) == 43
-    assert house.database.tables.images[uploaded.view.id].delete_token_hash == hash_token(
+    assert house.database.tables.images[uploaded.image.id].delete_token_hash == hash_token(
         uploaded.delete_token
     )
 
@@ -66,21 +66,21 @@ async def test_gives_an_owner_no_token() -> None:
     house = House()
     uploaded = await house.take(principal=Principal(uuid4()), visibility=Visibility.PRIVATE)
     assert uploaded.delete_token is None
-    assert house.database.tables.images[uploaded.view.id].delete_token_hash is None
+    assert house.database.tables.images[uploaded.image.id].delete_token_hash is None
 
 
 async def test_lets_tokens_expire_when_the_operator_says_so() -> None:
     house = House(UploadRules(delete_token_life=timedelta(hours=1), newest_commit=timedelta(minutes=30)))
     uploaded = await house.take()
-    image = house.database.tables.images[uploaded.view.id]
+    image = house.database.tables.images[uploaded.image.id]
     assert image.delete_token_expires_at == house.clock.now() + timedelta(hours=1)
 
 
 async def test_stores_equal_bytes_once() -> None:
     house = House()
     first, second = await house.take(), await house.take()
-    assert first.view.id != second.view.id
-    assert first.view.blob_id == second.view.blob_id
+    assert first.image.id != second.image.id
+    assert first.blob.id == second.blob.id
     assert len(house.store.objects) == 1
     assert len(house.database.tables.outbox) == 1
 
@@ -90,19 +90,19 @@ async def test_puts_a_missing_object_back_when_the_same_bytes_come_again() -> No
     first = await house.take()
     house.store.objects.clear()
     await house.take()
-    assert house.store.objects == {first.view.blob_id: b"picture"}
+    assert house.store.objects == {first.blob.id: b"picture"}
 
 
 async def test_makes_a_new_generation_when_the_old_one_is_being_deleted() -> None:
     house = House()
     first = await house.take()
     async with house.database.begin() as transaction:
-        await transaction.images.remove(first.view.id)
-        await transaction.blobs.mark_deleting(first.view.blob_id)
+        await transaction.images.remove(first.image.id)
+        await transaction.blobs.mark_deleting(first.blob.id)
         await transaction.commit()
     second = await house.take()
-    assert second.view.blob_id != first.view.blob_id
-    assert set(house.store.objects) == {first.view.blob_id, second.view.blob_id}
+    assert second.blob.id != first.blob.id
+    assert set(house.store.objects) == {first.blob.id, second.blob.id}
 
 
 @pytest.mark.parametrize("error", [StorageUnavailable(), DatabaseUnavailable()])
@@ -134,7 +134,7 @@ async def test_answers_as_usual_when_only_the_answer_of_the_commit_was_lost() ->
     house = House()
     house.database.lose_answer = True
     uploaded = await house.take()
-    assert uploaded.view.id in house.database.tables.images
+    assert uploaded.image.id in house.database.tables.images
     assert len(house.store.objects) == 1
 
 
@@ -158,7 +158,7 @@ async def test_joins_the_other_upload_when_it_loses_the_race_for_a_content() -> 
     house.upload = UploadImage(house.database, racing, house.inspector, house.clock, RULES)
     uploaded = await house.take()
     assert len(house.database.tables.blobs) == 1
-    assert set(racing.objects) == {uploaded.view.blob_id}
+    assert set(racing.objects) == {uploaded.blob.id}
     assert len(house.database.tables.images) == 2
 
 
@@ -183,7 +183,7 @@ async def test_gives_up_when_the_content_is_deleted_under_it_again_and_again() -
     house.upload = UploadImage(deleted, house.store, house.inspector, house.clock, RULES)
     with pytest.raises(StorageUnavailable):
         await house.take()
-    assert set(house.store.objects) == {first.view.blob_id}
+    assert set(house.store.objects) == {first.blob.id}
 
 
 async def test_takes_the_object_away_again_that_it_had_put_back_under_a_dying_blob() -> None:
@@ -216,8 +216,8 @@ async def test_takes_the_object_away_again_that_it_had_put_back_under_a_dying_bl
     dying.tables = house.database.tables
     house.upload = UploadImage(dying, house.store, house.inspector, house.clock, RULES)
     second = await house.take()
-    assert first.view.blob_id not in house.store.objects
-    assert set(house.store.objects) == {second.view.blob_id}
+    assert first.blob.id not in house.store.objects
+    assert set(house.store.objects) == {second.blob.id}
 
 
 async def test_refuses_a_blob_id_that_reconcile_may_have_judged_and_makes_another() -> None:
@@ -253,7 +253,7 @@ async def test_refuses_what_it_cannot_do_and_keeps_nothing(
 @pytest.mark.parametrize("declared", [None, "", "application/octet-stream", "image/jpg", "IMAGE/JPEG; q=1"])
 async def test_accepts_a_declared_type_that_says_nothing_or_the_truth(declared: str | None) -> None:
     uploaded = await House().take(declared_type=declared)
-    assert uploaded.view.content_type == "image/jpeg"
+    assert uploaded.blob.format.media_type == "image/jpeg"
 
 
 async def test_refuses_what_the_inspector_refuses() -> None:
@@ -267,4 +267,4 @@ async def test_refuses_what_the_inspector_refuses() -> None:
 async def test_an_image_expires_when_asked_to() -> None:
     house = House()
     uploaded = await house.take(expires_in=60)
-    assert uploaded.view.expires_at == house.clock.now() + timedelta(seconds=60)
+    assert uploaded.image.expires_at == house.clock.now() + timedelta(seconds=60)

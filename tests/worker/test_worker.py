@@ -54,7 +54,7 @@ class Site:
 
     async def take_away(self, uploaded: UploadedImage) -> None:
         delete = await self.container.get(DeleteImage)
-        await delete(DeleteCommand(uploaded.view.id, ANONYMOUS, uploaded.delete_token))
+        await delete(DeleteCommand(uploaded.image.id, ANONYMOUS, uploaded.delete_token))
 
     async def execute(self, statement: str) -> None:
         async with self.database.transactions.begin() as transaction:
@@ -197,7 +197,7 @@ async def test_dimensions_of_old_images_are_filled_in(site: Site, working: Start
     await site.execute("UPDATE blobs SET width = NULL, height = NULL")
 
     async def filled() -> bool:
-        view = await site.database.queries.find(uploaded.view.id)
+        view = await site.database.queries.find(uploaded.image.id)
         assert view is not None
         return (view.width, view.height) == (64, 48)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -69,6 +70,10 @@ async def _lifespan(container: AsyncContainer) -> AsyncIterator[None]:
 def app_of_worker() -> ASGIApp:
     """Make the application of one server process; the factory that granian calls."""
     die_with_parent()
+    # The handlers inherited from the server would swallow a signal that comes before granian sets
+    # those of this process.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
     settings = load_settings()
     configure_logging(settings)
     return make_app(settings)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 from chitram import __version__
+from chitram.platform.embedded.errors import StartError
 from chitram.platform.settings import Settings, SettingsError, load_settings
 
 _HEALTH_SECONDS = 4
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_admin(settings, given.rest)
         command_run, _ = _COMMANDS[given.command]
         return command_run(settings)
-    except SettingsError as error:
+    except (SettingsError, StartError) as error:
         print(f"chitram: {error}", file=sys.stderr)  # noqa: T201 - a command talks to its terminal
         return 1
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import structlog
 from dishka import AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 from dishka.integrations.litestar import LitestarProvider
 from saq import Queue
@@ -14,6 +15,7 @@ from chitram.delivery.providers import DeliveryProvider
 from chitram.images.entrypoints.jobs import DeleteBlobJob
 from chitram.images.providers import ImagesAdapters, ImagesUseCases
 from chitram.kernel.clock import Clock, SystemClock
+from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.database import Reader, make_engine, make_reader
 from chitram.platform.health import Health
 from chitram.platform.http.limits import BodyLimits, SendLimits
@@ -26,6 +28,8 @@ from chitram.platform.valkey import make_valkey
 # What the worker of this release can do; other work waits in the outbox for one that can.
 JOB_KINDS = (DeleteBlobJob.kind,)
 _FORM_FIELDS = 20
+
+_log = structlog.get_logger("chitram")
 
 
 class PlatformProvider(Provider):
@@ -50,7 +54,11 @@ class PlatformProvider(Provider):
     @provide
     async def stores(self, settings: Settings) -> AsyncIterator[ObjectStores]:
         stores = stores_from_settings(settings)
-        await stores.start()
+        try:
+            await stores.start()
+        except StorageUnavailable as error:
+            # It may come back. Until then health says so, uploads are refused and metadata is read.
+            _log.warning("store unavailable", reason=error.message)
         yield stores
         await stores.aclose()
 

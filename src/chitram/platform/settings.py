@@ -96,7 +96,9 @@ def _check(field: str, kind: object, value: object) -> None:
     try:
         msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{PREFIX}{field.upper()}={value!r} is not allowed: {error}") from error
+        # Addresses hold passwords, so the value of one is not repeated.
+        shown = "" if field.endswith(("_url", "_urls")) else f"={value!r}"
+        raise SettingsError(f"{PREFIX}{field.upper()}{shown} is not allowed: {error}") from error
 
 
 def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:

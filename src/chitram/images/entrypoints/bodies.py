@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from chitram.images.public import ImageBody, image_body
+from chitram.images.queries import view_of
 from chitram.images.use_cases.upload_image import UploadedImage
 from chitram.platform.http.errors import ErrorDetail
 
@@ -49,4 +50,5 @@ def batch_item(uploaded: UploadedImage) -> BatchImageBody:
 
 
 def _with_token(kind: type[_Body], uploaded: UploadedImage) -> _Body:
-    return kind(**msgspec.structs.asdict(image_body(uploaded.view)), delete_token=uploaded.delete_token)
+    body = image_body(view_of(uploaded.image, uploaded.blob))
+    return kind(**msgspec.structs.asdict(body), delete_token=uploaded.delete_token)

@@ -204,7 +204,7 @@ def _created(uploaded: UploadedImage) -> Response[UploadBody]:
     return Response(
         upload_body(uploaded),
         status_code=201,
-        headers={"location": image_path(uploaded.view.id), "cache-control": "no-store"},
+        headers={"location": image_path(uploaded.image.id), "cache-control": "no-store"},
     )
 
 

@@ -14,7 +14,6 @@ from chitram.images.domain.image import Blob, BlobState, Image, Visibility
 from chitram.images.domain.policies import check_declared_type, check_digest, new_delete_token
 from chitram.images.domain.work import BLOB_ID, MAKE_RENDITIONS
 from chitram.images.ports import BlobStore, Inspector, LiveBlobExists, StaleBlob, Transactions
-from chitram.images.queries import ImageView, view_of
 from chitram.kernel.clock import Clock
 from chitram.kernel.errors import CommitUncertain, InvalidRequest, StorageUnavailable
 from chitram.kernel.ids import new_id
@@ -47,7 +46,8 @@ class UploadCommand(msgspec.Struct, frozen=True, kw_only=True):
 class UploadedImage(msgspec.Struct, frozen=True):
     """The new image, and the token that deletes it when nobody owns it."""
 
-    view: ImageView
+    image: Image
+    blob: Blob
     delete_token: str | None
 
 
@@ -93,12 +93,12 @@ class UploadImage:
         inspection = await self._inspector.inspect(command.received)
         check_declared_type(command.declared_type, inspection.format)
         token, token_hash = (None, None) if command.principal.user_id else new_delete_token()
-        view = await self._keep(command, inspection, token_hash)
-        return UploadedImage(view, token)
+        image, blob = await self._keep(command, inspection, token_hash)
+        return UploadedImage(image, blob, token)
 
     async def _keep(
         self, command: UploadCommand, inspection: Inspection, token_hash: bytes | None
-    ) -> ImageView:
+    ) -> tuple[Image, Blob]:
         """Commit an image over the live blob of its content, or over a new one of its own.
 
         A round is lost when another transaction makes or condemns that blob in between. An object
@@ -132,7 +132,7 @@ class UploadImage:
                 raise
             if own is not blob:
                 await self._discard(own)
-            return view_of(image, blob)
+            return image, blob
         await self._discard(own)
         raise StorageUnavailable("The same content is being uploaded and deleted at once. Try again.")
 
