@@ -146,17 +146,18 @@ async def test_a_batch_answers_file_by_file_in_order(api: Api) -> None:
         ("files", ("one.jpg", jpeg(64, 48))),
         ("files", ("page.html", b"<html></html>")),
         ("files", ("big.jpg", bytes(5_242_881))),
+        ("files", ("empty.jpg", b"")),
         ("files", ("two.jpg", jpeg(48, 64))),
     ]
     answer = await api.client.post("/api/v1/images/batch", files=files, data={"visibility": "public"})
     assert answer.status_code == 200
     results = answer.json()["results"]
-    assert [result["status"] for result in results] == [201, 415, 413, 201]
-    assert [results[0]["filename"], results[3]["filename"]] == ["one.jpg", "two.jpg"]
-    assert results[0]["delete_token"] != results[3]["delete_token"]
+    assert [result["status"] for result in results] == [201, 415, 413, 400, 201]
+    assert [results[0]["filename"], results[4]["filename"]] == ["one.jpg", "two.jpg"]
+    assert results[0]["delete_token"] != results[4]["delete_token"]
     assert results[1]["error"]["code"] == "INVALID_FILE_FORMAT"
     assert results[2]["error"]["code"] == "FILE_TOO_LARGE"
-    assert results[3]["visibility"] == "public"
+    assert results[4]["visibility"] == "public"
 
 
 async def test_a_batch_of_too_many_files_is_refused_whole(api: Api) -> None:

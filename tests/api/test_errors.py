@@ -110,6 +110,7 @@ async def test_a_stopping_api_finishes_what_is_under_way(start_api: StartApi) ->
         answer = await reader.read(65536)
         assert answer.startswith(b"HTTP/1.1 201"), answer
         writer.close()
+        await writer.wait_closed()
         assert await api.process.wait() == 0
         assert await api.kept() == (1, 1, 1)
 
@@ -121,4 +122,4 @@ async def _until_refused(host: str, port: int) -> None:
             while True:
                 _, writer = await asyncio.open_connection(host, port)
                 writer.close()
-                await asyncio.sleep(0.01)
+                await writer.wait_closed()

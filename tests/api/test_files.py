@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import io
+import socket
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from tests.api.conftest import StartApi
 from tests.support.api import Api
 from tests.support.photos import (
     ORIENTATIONS,
@@ -147,3 +151,26 @@ async def test_keep_keeps_every_byte(keeping_api: Api) -> None:
     uploaded = await keeping_api.uploaded(content)
     assert uploaded["checksum"] == hashlib.sha256(content).hexdigest()
     assert (await keeping_api.client.get(uploaded["url"])).content == content
+
+
+async def test_a_client_that_takes_nothing_is_let_go_by_the_kernel(start_api: StartApi) -> None:
+    async with start_api(HTTP_WORKERS=1, SEND_SECONDS=1, STALL_SECONDS=1) as api:
+        uploaded = await api.uploaded(jpeg(3000, 2200, quality=98))
+        assert uploaded["file_size"] > 2_000_000
+        with contextlib.ExitStack() as clients:
+            ports = set()
+            for _ in range(4):
+                client = clients.enter_context(socket.create_connection(api.host))
+                client.sendall(f"GET {uploaded['url']} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                ports.add(client.getsockname()[1])
+            async with asyncio.timeout(30):
+                while connected(api) & ports != ports:
+                    await asyncio.sleep(0.02)
+                while connected(api) & ports:
+                    await asyncio.sleep(0.05)
+
+
+def connected(api: Api) -> set[int]:
+    """Ports of the clients whose connection the server still holds."""
+    server = api.processes()[-1]
+    return {found.raddr.port for found in server.net_connections("tcp") if found.raddr}

@@ -43,7 +43,7 @@ async def unchanged(api: Api) -> AsyncIterator[None]:
 @pytest.mark.usefixtures("unchanged")
 async def test_hostile_content_is_refused(api: Api, name: str) -> None:
     make, code = HOSTILE[name]
-    answer = await api.upload(make(), "x.png")
+    answer = await api.upload(make(), "x.bin", "application/octet-stream")
     code = BEFORE_DECODING.get(name, code)
     assert answer.json()["error"]["code"] == code
     assert 400 <= answer.status_code < 500
@@ -210,6 +210,7 @@ async def test_a_body_of_one_byte_a_second_runs_out_of_time(start_api: StartApi)
         assert answer.startswith(b"HTTP/1.1 408")
         assert b"UPLOAD_TIMEOUT" in answer
         writer.close()
+        await writer.wait_closed()
         assert await slow.kept() == (0, 0, 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ import structlog
 from dishka import AsyncContainer
 from dishka.integrations.litestar import setup_dishka
 from granian import Granian
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from litestar import Litestar
 from litestar.types import ASGIApp, ControllerRouterHandler
@@ -26,6 +27,7 @@ from chitram.platform.http.body import DrainUnread
 from chitram.platform.http.docs import docs_handlers, openapi_document
 from chitram.platform.http.errors import EXCEPTION_HANDLERS
 from chitram.platform.http.health import HealthController
+from chitram.platform.http.listener import drop_stalled_clients
 from chitram.platform.http.middleware import RequestEnvelope
 from chitram.platform.logging import configure_logging
 from chitram.platform.settings import Settings, load_settings, spool_dir
@@ -36,6 +38,7 @@ _HEADER_SECONDS = 15
 # One request line and its headers; a body is read by the application, under its own limits.
 _HEAD_BYTES = 64 * 1024
 _STOP_SECONDS = 30
+_LISTENING_POLL_SECONDS = 0.05
 
 _log = structlog.get_logger("chitram.api")
 
@@ -49,22 +52,31 @@ def make_app(settings: Settings) -> ASGIApp:
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=None,
         logging_config=None,
-        lifespan=[lambda _: _lifespan(container)],
+        lifespan=[lambda _: _lifespan(container, settings)],
         # Bodies are read by hand, under limits of their own.
         request_max_body_size=None,
     )
     setup_dishka(container, app)
-    return RequestEnvelope(DrainUnread(app), settings.log_addresses)
+    # Outermost, so that the access line does not wait for what is thrown away.
+    return DrainUnread(RequestEnvelope(app, settings.log_addresses))
 
 
 @asynccontextmanager
-async def _lifespan(container: AsyncContainer) -> AsyncIterator[None]:
+async def _lifespan(container: AsyncContainer, settings: Settings) -> AsyncIterator[None]:
     """Make what the first request would otherwise wait for; close everything at the end."""
     for needed in (UploadImage, DeleteImage, ImageQueries):
         await container.get(needed)
+    hardening = asyncio.create_task(_drop_stalled_clients(settings.stall_seconds))
     _log.info("ready")
     yield
+    hardening.cancel()
     await container.close()
+
+
+async def _drop_stalled_clients(seconds: float) -> None:
+    """Wait for the server to listen, which it does once the application is ready."""
+    while not drop_stalled_clients(seconds):  # noqa: ASYNC110 - it has no event for that
+        await asyncio.sleep(_LISTENING_POLL_SECONDS)
 
 
 def app_of_worker() -> ASGIApp:
@@ -92,6 +104,7 @@ def run(settings: Settings) -> int:
         address=settings.http_host,
         port=settings.http_port,
         interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
         workers=settings.http_workers,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADER_SECONDS * 1000, max_buffer_size=_HEAD_BYTES),
         websockets=False,

@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     upload_wait_seconds: Seconds = 20.0
     upload_body_seconds: Seconds = 60.0
     send_seconds: Seconds = 600.0
+    stall_seconds: Seconds = 60.0
     decoders: NotNegative = 0
     decode_seconds: Seconds = 15.0
     decode_memory_bytes: Annotated[int, msgspec.Meta(ge=1 << 28)] = 1 << 30

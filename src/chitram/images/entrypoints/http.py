@@ -129,6 +129,8 @@ class ImagesController(Controller):
         try:
             if part.too_large:
                 raise FileTooLarge
+            if not part.spool.size:
+                raise InvalidRequest("The file is empty.")
             return batch_item(await upload(_command(request, part, options)))
         except ChitramError as error:
             return RefusedBody(error_status(error), error_body(error).error)
