@@ -35,9 +35,15 @@ admin *arguments: _run-env
 migrate *arguments: _run-env
     @exec "{{ bin }}/chitram" migrate "$@"
 
-# Run all tests, with branch coverage
+# Run all tests with branch coverage; with arguments only what pytest makes of them, without it
 test *arguments: _dev-env
-    @"{{ bin }}/python" -m pytest "$@"
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ $# -gt 0 ]; then exec "{{ bin }}/python" -m pytest "$@"; fi
+    "{{ bin }}/coverage" erase
+    "{{ bin }}/coverage" run -m pytest
+    "{{ bin }}/coverage" combine --quiet
+    "{{ bin }}/coverage" report
 
 # What CI runs: format, lint, types, import contracts, OpenAPI drift, tests
 check: _dev-env lint openapi-check test
