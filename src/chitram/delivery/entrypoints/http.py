@@ -40,6 +40,7 @@ _TAGS = ["images"]
     tags=_TAGS,
     http_method=READ_METHODS,
     operation_id=reads("Image"),
+    summary="Describe an image",
     responses=openapi.METADATA_REFUSALS,
 )
 @inject
@@ -59,6 +60,7 @@ async def metadata(
     tags=_TAGS,
     http_method=READ_METHODS,
     operation_id=reads("ImageFile"),
+    summary="Send the bytes of an image",
     operation_class=openapi.SendsFile,
     responses=openapi.FILE_REFUSALS,
 )
@@ -92,6 +94,7 @@ async def file(
     tags=_TAGS,
     http_method=READ_METHODS,
     operation_id=reads("ImageThumbnail"),
+    summary="Send a thumbnail",
     operation_class=openapi.SendsThumbnail,
     responses=openapi.THUMBNAIL_REFUSALS,
 )

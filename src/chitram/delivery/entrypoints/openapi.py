@@ -21,10 +21,12 @@ from chitram.platform.http.openapi import refusal
 IMAGE_ID = Parameter(description="Id of the image", schema_extra={"format": "uuid"})
 
 METADATA_REFUSALS: dict[int, ResponseSpec] = {
+    400: refusal("INVALID_REQUEST"),
     404: refusal("IMAGE_NOT_FOUND"),
     503: refusal("DATABASE_UNAVAILABLE"),
 }
 FILE_REFUSALS: dict[int, ResponseSpec] = {
+    400: refusal("INVALID_REQUEST"),
     404: refusal("IMAGE_NOT_FOUND"),
     412: refusal("PRECONDITION_FAILED"),
     416: refusal("RANGE_NOT_SATISFIABLE"),

@@ -49,6 +49,7 @@ class ImagesController(Controller):
     @post(
         "/upload",
         operation_id="uploadImage",
+        summary="Upload an image by form",
         operation_class=openapi.MultipartUpload,
         responses=openapi.UPLOAD_REFUSALS,
     )
@@ -66,6 +67,7 @@ class ImagesController(Controller):
     @post(
         "/",
         operation_id="uploadImageBytes",
+        summary="Upload an image by its bare bytes",
         operation_class=openapi.RawUpload,
         responses=openapi.UPLOAD_REFUSALS,
     )
@@ -107,6 +109,7 @@ class ImagesController(Controller):
         "/batch",
         status_code=200,
         operation_id="uploadImages",
+        summary="Upload many images",
         operation_class=openapi.BatchUpload,
         responses=openapi.UPLOAD_REFUSALS,
     )
@@ -139,7 +142,12 @@ class ImagesController(Controller):
             unexpected = ChitramError()
             return RefusedBody(error_status(unexpected), error_body(unexpected).error)
 
-    @delete("/{image_id:str}", operation_id="deleteImage", responses=openapi.DELETE_REFUSALS)
+    @delete(
+        "/{image_id:str}",
+        operation_id="deleteImage",
+        summary="Delete an image",
+        responses=openapi.DELETE_REFUSALS,
+    )
     @inject
     async def delete(
         self,

@@ -28,6 +28,7 @@ UPLOAD_REFUSALS: dict[int, ResponseSpec] = {
     503: refusal("UPLOAD_CAPACITY_EXCEEDED", "STORAGE_UNAVAILABLE", "DATABASE_UNAVAILABLE"),
 }
 DELETE_REFUSALS: dict[int, ResponseSpec] = {
+    400: refusal("INVALID_REQUEST"),
     403: refusal("DELETE_TOKEN_REQUIRED", "INVALID_DELETE_TOKEN"),
     404: refusal("IMAGE_NOT_FOUND"),
     503: refusal("DATABASE_UNAVAILABLE"),

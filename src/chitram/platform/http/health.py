@@ -53,6 +53,7 @@ class HealthController(Controller):
         "/",
         http_method=READ_METHODS,
         operation_id=reads("Health"),
+        summary="The state of every dependency",
         responses={503: ResponseSpec(HealthBody, description="Without database or storage")},
     )
     @inject
@@ -67,7 +68,9 @@ class HealthController(Controller):
         )
         return Response(body, status_code=_status(overall), headers=_NO_STORE)
 
-    @route("/live", http_method=READ_METHODS, operation_id=reads("Liveness"))
+    @route(
+        "/live", http_method=READ_METHODS, operation_id=reads("Liveness"), summary="Whether the process runs"
+    )
     async def live(self) -> Response[LiveBody]:
         """Say that the process runs; touches nothing else."""
         return Response(LiveBody(), headers=_NO_STORE)
@@ -76,6 +79,7 @@ class HealthController(Controller):
         "/ready",
         http_method=READ_METHODS,
         operation_id=reads("Readiness"),
+        summary="Whether to send requests here",
         responses={503: ResponseSpec(ReadyBody, description="Not to be sent requests now")},
     )
     @inject
