@@ -92,16 +92,23 @@ def test_a_lower_limit_that_was_inherited_stays() -> None:
 
 async def test_a_decoder_is_confined_before_it_sees_an_image(new_pool: NewPool) -> None:
     pool = await new_pool(memory_bytes=1 << 29)
-    directory = Path(f"/proc/{pool._idle[0].pid}")
-    limits = {line[:26].strip(): line[26:].split()[:2] for line in _lines(directory / "limits")}
-    status = dict(line.split(":\t", 1) for line in _lines(directory / "status"))
+    pid = pool._idle[0].pid
+    limits = _limits(pid)
     assert limits["Max address space"] == [str(1 << 29)] * 2
     assert limits["Max core file size"] == ["0", "0"]
-    assert status["NoNewPrivs"] == "1"
+    assert "NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text()
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines()
+async def test_each_image_has_processor_time_of_its_own(new_pool: NewPool, upload: Upload) -> None:
+    pool = await new_pool(decode_seconds=1000.0)
+    await pool.inspect(upload(photos.jpeg()))
+    assert 1001 <= int(_limits(pool._idle[0].pid)["Max cpu time"][0]) <= 1010
+
+
+def _limits(pid: int) -> dict[str, list[str]]:
+    """Name of each limit of a process, with its soft and hard value."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return {line[:26].strip(): line[26:].split()[:2] for line in lines}
 
 
 async def test_a_decoder_knows_no_setting_of_the_server(

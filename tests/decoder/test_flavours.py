@@ -105,6 +105,35 @@ async def test_keeps_orientation_and_tells_the_size_as_displayed(
     assert (await pool.inspect(upload(kept))).sha256 == found.sha256
 
 
+@pytest.mark.parametrize(
+    "name", ["html_in_a_comment", "thumbnail_in_jfif", "fill_bytes", "between_scans", "behind_the_end"]
+)
+async def test_nothing_is_left_of_what_is_removed_from_a_jpeg(
+    pool: DecoderPool, upload: Upload, stored: Stored, name: str
+) -> None:
+    clean = photos.jpeg(progressive=name == "between_scans")
+    last_scan = clean.rindex(b"\xff\xda")
+    comment = photos.segment(0xFE, photos.SECRET) + photos.segment(0xE2, b"ICC_PROFILE\0\1\1late")
+    if name == "between_scans":
+        data = clean[:last_scan] + comment + clean[last_scan:]
+    elif name == "behind_the_end":
+        data = clean + photos.jpeg()
+    else:
+        data = photos.JPEGS[name]()
+    assert stored(data, await pool.inspect(upload(data))) == clean
+
+
+async def test_orientation_stands_where_exif_has_to(
+    pool: DecoderPool, upload: Upload, stored: Stored
+) -> None:
+    clean = photos.jpeg()
+    data = photos.with_metadata(clean, 6)
+    kept = stored(data, await pool.inspect(upload(data)))
+    assert kept[:20] == clean[:20]
+    assert kept[20:26] == b"\xff\xe1\0\x22Ex"
+    assert kept[56:] == clean[20:]
+
+
 async def test_a_camera_photo_lies_right_and_tells_no_place(
     pool: DecoderPool, upload: Upload, stored: Stored
 ) -> None:

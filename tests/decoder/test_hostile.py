@@ -56,6 +56,28 @@ async def test_a_refused_format_is_named_beside_what_is_accepted(
     assert refused.value.details == {"detected": detected, "accepted": ["image/jpeg", "image/png"]}
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("jpeg_of_12_bits", "12 bits per sample"),
+        ("lossless_jpeg", "Lossless"),
+        ("jpeg_without_height", "height"),
+        ("jpeg_without_its_first_scan", "component has no data"),
+        ("half_a_jpeg", "truncated"),
+        ("half_a_jpeg_with_an_end", "premature end"),
+        ("half_a_png", "truncated"),
+        ("png_with_a_wrong_checksum", "checksum in its IDAT chunk"),
+        ("png_with_rows_missing", "rows are missing"),
+    ],
+)
+async def test_a_corrupt_image_is_told_what_is_wrong_with_it(
+    pool: DecoderPool, upload: Upload, name: str, words: str
+) -> None:
+    build, _ = photos.HOSTILE[name]
+    with pytest.raises(CorruptImage, match=words):
+        await pool.inspect(upload(build()))
+
+
 async def test_a_format_that_is_not_allowed_is_refused(new_pool: NewPool, upload: Upload) -> None:
     pool = await new_pool(allowed_formats=("png",))
     assert (await pool.inspect(upload(photos.png()))).format == "png"

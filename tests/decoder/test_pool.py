@@ -122,6 +122,18 @@ async def test_an_image_that_no_decoder_survives_is_refused(
     assert (await pool.inspect(upload(photos.jpeg()))).width == 160
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+async def test_a_shutdown_that_signals_every_process_lets_a_decoder_finish(
+    new_pool: NewPool, upload: Upload, sent: signal.Signals
+) -> None:
+    pool, decoder = await _stopped(new_pool)
+    task = await _begun(pool, decoder, upload(photos.jpeg()))
+    os.kill(decoder.pid, sent)
+    os.kill(decoder.pid, signal.SIGCONT)
+    assert (await task).width == 160
+    assert _pid(pool) == decoder.pid
+
+
 async def test_an_upload_that_waits_too_long_is_turned_away_and_told_when_to_come_again(
     new_pool: NewPool, upload: Upload
 ) -> None:

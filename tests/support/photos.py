@@ -27,12 +27,17 @@ HTML = b"<html><script>alert(document.domain)</script></html>"
 ORIENTATIONS = tuple(range(1, 9))
 
 
-@cache
-def _source(name: str) -> Image.Image:
+def original(name: str) -> bytes:
+    """A photograph's file as scikit-image ships it."""
     found = importlib.util.find_spec("skimage")
     assert found is not None
     assert found.origin is not None
-    with Image.open(Path(found.origin).parent / "data" / name) as image:
+    return (Path(found.origin).parent / "data" / name).read_bytes()
+
+
+@cache
+def _source(name: str) -> Image.Image:
+    with Image.open(io.BytesIO(original(name))) as image:
         return image.convert("RGB")
 
 
@@ -187,6 +192,9 @@ _ODD_SUBSAMPLING = (
 )
 
 JPEGS: Mapping[str, Callable[[], bytes]] = {
+    "original_hubble": partial(original, "hubble_deep_field.jpg"),
+    "original_retina": partial(original, "retina.jpg"),
+    "original_rocket": partial(original, "rocket.jpg"),
     "baseline": jpeg,
     "progressive": partial(jpeg, progressive=True),
     "progressive_444": partial(jpeg, progressive=True, subsampling="4:4:4"),
@@ -372,6 +380,8 @@ PNGS: Mapping[str, Callable[[], bytes]] = {
 } | {
     "palette_with_transparency": lambda: png(4, 3, before=[chunk(b"tRNS", bytes(range(0, 160, 10)))]),
     "gray_with_transparent_value": lambda: png(8, 0, before=[chunk(b"tRNS", bytes([0, 90]))]),
+    "original_astronaut": partial(original, "astronaut.png"),
+    "original_chelsea": partial(original, "chelsea.png"),
     "colours": png_with_colours,
     "metadata": png_with_metadata,
     "animated": _animated,
@@ -425,6 +435,13 @@ def _many_scans() -> bytes:
     """A progressive JPEG whose last scan comes 5000 times."""
     data = jpeg(progressive=True)
     return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * 5000 + data[-2:]
+
+
+def _without_first_scan() -> bytes:
+    """A progressive JPEG that never tells its lowest frequencies."""
+    data = jpeg(progressive=True)
+    first = data.index(b"\xff\xda")
+    return data[:first] + data[data.index(b"\xff\xc4", first) :]
 
 
 def _damaged(data: bytes) -> bytes:
@@ -495,6 +512,7 @@ HOSTILE: Mapping[str, tuple[Callable[[], bytes], str]] = {
     "lossless_jpeg": (lambda: _patched(jpeg(), _frame_at(jpeg()) + 1, b"\xc3"), "CORRUPT_IMAGE"),
     "jpeg_without_height": (lambda: _patched(jpeg(), _frame_at(jpeg()) + 5, b"\0\0"), "CORRUPT_IMAGE"),
     "jpeg_with_a_wrong_length": (lambda: _patched(jpeg(), 4, b"\xff\xff"), "CORRUPT_IMAGE"),
+    "jpeg_without_its_first_scan": (_without_first_scan, "CORRUPT_IMAGE"),
     "jpeg_with_many_scans": (_many_scans, "CORRUPT_IMAGE"),
     "jpeg_with_many_segments": (
         lambda: with_segments(jpeg(), segment(0xFE, b"") * 20_000),
@@ -523,7 +541,8 @@ HOSTILE: Mapping[str, tuple[Callable[[], bytes], str]] = {
         "CORRUPT_IMAGE",
     ),
     "png_with_an_unknown_filter": (_unknown_filter, "CORRUPT_IMAGE"),
-    "png_with_a_wrong_checksum": (lambda: _patched(png(), 60, b"\0\1\2\3"), "CORRUPT_IMAGE"),
+    "png_with_a_wrong_checksum": (lambda: png()[:-16] + bytes(4) + png()[-12:], "CORRUPT_IMAGE"),
+    "png_with_damaged_image_data": (lambda: _patched(png(), 60, b"\0\1\2\3"), "CORRUPT_IMAGE"),
     "png_with_a_huge_chunk": (lambda: _patched(png(), 33, b"\x7f\xff\xff\xff"), "CORRUPT_IMAGE"),
     "png_with_a_chunk_of_no_type": (lambda: with_chunks(png(), chunk(b"\0\1\2\3")), "CORRUPT_IMAGE"),
     "png_with_an_unknown_critical_chunk": (

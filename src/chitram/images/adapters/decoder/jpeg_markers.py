@@ -31,6 +31,8 @@ MAX_STRAY_BYTES = 8
 # Any marker but a restart, which belongs to the entropy-coded data around it, as does a stuffed zero.
 _NEXT_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _FRAME_HEADER = struct.Struct(">BHHB")
+# Length, count, two bytes for each of four components, spectral selection and approximation (B.2.3).
+_MAX_SCAN_HEADER_BYTES = 14
 
 
 class Segment(NamedTuple):
@@ -140,12 +142,14 @@ class ScanLedger:
         self._count += 1
         if self._count > MAX_SCANS:
             raise CorruptImage(f"The JPEG has more than {MAX_SCANS} scans.")
-        header = data[segment.start + 2 : segment.end]
+        header = data[segment.start + 2 : min(segment.end, segment.start + 2 + _MAX_SCAN_HEADER_BYTES)]
         count = header[2] if len(header) > 2 else 0  # noqa: PLR2004 - the length is before it
         length = 6 + 2 * count
         if not 1 <= count <= 4 or int.from_bytes(header[:2], "big") != length:  # noqa: PLR2004 - B.2.3
             raise CorruptImage("The JPEG has a malformed scan header.")
-        if header[3 + 2 * count] == 0:
+        start, _, approximation = header[3 + 2 * count : length]
+        is_first_of_lowest = start == 0 and approximation >> 4 == 0
+        if is_first_of_lowest:
             self._sent.update(header[3 : 3 + 2 * count : 2])
 
     def check(self, frame: Frame) -> None:

@@ -207,11 +207,5 @@ class DecoderPool:
     def _in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._finish)
+        task.add_done_callback(self._tasks.discard)
         return task
-
-    def _finish(self, task: asyncio.Task[Any]) -> None:
-        """Forget a task; looking at its error keeps asyncio from reporting one nobody waits for."""
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()
