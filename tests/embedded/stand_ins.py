@@ -56,9 +56,14 @@ class _Answers(BaseHTTPRequestHandler):
 
 
 def api(*flags: str) -> int:
-    """Ready at once; answers with its settings. Flags: `broken-api`, `stubborn-api`."""
+    """Ready at once; answers with its settings. Flags: `broken-api`, `stubborn-api`.
+
+    With `broken-worker` it is never ready, so that it cannot be faster than the worker's end.
+    """
     if "broken-api" in flags:
         return 3
+    if "broken-worker" in flags:
+        signal.pause()
     settings = load_settings()
     server = ThreadingHTTPServer((settings.http_host, settings.http_port), _Answers)
     if "stubborn-api" in flags:

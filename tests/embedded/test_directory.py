@@ -116,6 +116,7 @@ def test_a_file_in_the_way_is_told(place: Path) -> None:
 
 
 def test_a_directory_of_another_user_is_told(place: Path) -> None:
+    (place / "file").touch()
     place.chmod(0o500)
     user = os.geteuid()
     if user == 0:
@@ -124,6 +125,7 @@ def test_a_directory_of_another_user_is_told(place: Path) -> None:
         assert f"{place} is not writable by" in refusal(place)
     finally:
         os.seteuid(user)
+        place.chmod(0o700)
 
 
 @needs_root

@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from chitram.platform.embedded import cluster
+from chitram.platform.embedded import binaries, cluster
 from chitram.platform.embedded import directory as directory_module
 from chitram.platform.embedded.directory import DataDirectory
 from chitram.platform.embedded.errors import StartError
@@ -120,6 +120,30 @@ def test_root_runs_it_as_nobody_in_a_directory_of_its_own(
         assert {Path(f"/proc/{pid}").owner() for pid in processes(directory)} == {"nobody"}
     assert stat.S_IMODE(directory.cluster.stat().st_mode) == 0o700
     assert directory.cluster.owner() == "nobody"
+
+
+@needs_root
+def test_root_runs_a_copy_when_nobody_cannot_reach_what_is_installed(
+    directory: DataDirectory, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = binaries._runs
+    monkeypatch.setattr(
+        binaries, "_runs", lambda program, user: program.is_relative_to(place) and runs(program, user)
+    )
+    postgres = Postgres(directory, durable=False)
+    with running(postgres.service) as process:
+        assert Path(f"/proc/{process.pid}/exe").readlink().is_relative_to(place / "binaries")
+        assert query(postgres.url, "SELECT 1") == 1
+
+
+@needs_root
+def test_a_user_without_a_name_is_told(directory: DataDirectory) -> None:
+    os.seteuid(54_321)
+    try:
+        with pytest.raises(StartError, match="does not run as user 54321, who has no entry in /etc/passwd"):
+            Postgres(directory)
+    finally:
+        os.seteuid(0)
 
 
 @needs_root

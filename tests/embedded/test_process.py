@@ -90,7 +90,7 @@ def test_stopping_a_child_that_has_ended_does_nothing() -> None:
 
 def test_what_a_child_leaves_in_its_group_ends_with_it(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    child = start("family", [sys.executable, STAND_INS, "family"], environment={}, log=log)
+    child = start("family", [sys.executable, STAND_INS, "family"], environment=os.environ, log=log)
     assert readable([child.fileno()], 20)
     pidfd = os.pidfd_open(int(log.read_text()))
     assert child.wait() == 0

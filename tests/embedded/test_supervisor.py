@@ -15,9 +15,9 @@ import pytest
 from chitram.platform.embedded import process as process_module
 from chitram.platform.embedded import supervisor as supervisor_module
 from chitram.platform.embedded.errors import StartError
-from chitram.platform.embedded.process import Process, StopStep, start
-from chitram.platform.embedded.service import Service
-from chitram.platform.embedded.signals import StopSignals
+from chitram.platform.embedded.process import Process, StopStep, readable, start
+from chitram.platform.embedded.service import ReadyStep, Service
+from chitram.platform.embedded.signals import StopRequested, StopSignals
 from chitram.platform.embedded.supervisor import Supervisor
 
 SLEEP = ("/bin/sleep", "1000")
@@ -119,24 +119,34 @@ def test_what_cannot_be_started_again_counts_as_dead(
 
 
 def test_a_service_that_does_not_get_ready_is_stopped_with_the_others(signals: StopSignals) -> None:
-    def never(process: Process) -> None:
-        raise StartError(f"{process.name} is not ready")
-
     spawned: list[Process] = []
     plain = service("slow", *SLEEP, spawned=spawned)
     supervisor = Supervisor(signals, print)
-    with pytest.raises(StartError, match="slow is not ready"):
-        supervisor.start(Service("slow", plain.spawn, never))
+    with pytest.raises(StartError, match=r"slow was not ready within 0 seconds\."):
+        supervisor.start(Service("slow", plain.spawn, (ReadyStep(lambda: False, 0.05),)))
     supervisor.stop()
     assert spawned[0].wait(0) == -signal.SIGTERM
 
 
-def test_a_death_before_all_is_ready_is_found(signals: StopSignals) -> None:
+def test_a_death_before_the_next_is_ready_is_found(signals: StopSignals) -> None:
     supervisor = Supervisor(signals, print)
-    process = supervisor.start(service("short", "/bin/false"))
-    process.wait(10)
-    with pytest.raises(StartError, match="short ended with status 1 as it started"):
-        supervisor.check()
+    supervisor.start(service("short", "/bin/false"))
+    with pytest.raises(StartError, match=r"short ended with status 1 as it started\."):
+        supervisor.start(Service("next", service("next", *SLEEP).spawn, (ReadyStep(lambda: False, 60),)))
+    supervisor.stop()
+
+
+def test_a_signal_ends_the_waiting_for_a_service(signals: StopSignals) -> None:
+    def never() -> bool:
+        interrupt()
+        return False
+
+    supervisor = Supervisor(signals, print)
+    with pytest.raises(StopRequested):
+        supervisor.start(Service("slow", service("slow", *SLEEP).spawn, (ReadyStep(never, 60),)))
+    with pytest.raises(StopRequested):
+        supervisor.start(service("next", *SLEEP))
+    assert list(supervisor.processes) == ["slow"]
     supervisor.stop()
 
 
@@ -171,18 +181,30 @@ def test_a_signal_during_the_stop_hurries_it(
     assert spawned[0].wait(0) == -signal.SIGKILL
 
 
-def test_the_first_signal_interrupts_and_later_ones_are_noted() -> None:
+def test_the_first_signal_is_noted_and_the_second_interrupts() -> None:
     with StopSignals() as signals:
+        signals.check()
+        interrupt()
+        with pytest.raises(StopRequested):
+            signals.check()
         with pytest.raises(KeyboardInterrupt):
             interrupt()
+
+
+def test_signals_that_are_held_are_only_noted() -> None:
+    with StopSignals() as signals:
+        signals.hold()
         interrupt()
-        assert os.read(signals.fileno(), 16) == bytes([signal.SIGTERM] * 2)
+        interrupt()
+        assert readable([signals.fileno()], 0)
+        signals.forget()
+        assert not readable([signals.fileno()], 0)
 
 
 def test_an_ignored_hangup_stays_ignored() -> None:
     script = (
         "import os, signal\n"
-        "from chitram.platform.embedded.signals import StopSignals\n"
+        "from chitram.platform.embedded.signals import StopRequested, StopSignals\n"
         "with StopSignals():\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
         "    print('still here')\n"

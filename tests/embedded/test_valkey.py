@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import valkey as client_library
 
+from chitram.platform.embedded import valkey as valkey_module
 from chitram.platform.embedded.directory import DataDirectory
 from chitram.platform.embedded.errors import StartError
 from chitram.platform.embedded.service import running
@@ -75,10 +76,13 @@ def test_it_comes_back_empty_with_the_same_url_after_a_kill(valkey: Valkey) -> N
             assert client.get("word") is None
 
 
-def test_a_start_that_fails_ends_with_the_log(valkey: Valkey) -> None:
+def test_a_start_that_fails_ends_with_the_log(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(valkey_module, "_ANSWER_SECONDS", 0.05)
     port = int(valkey.url.rpartition(":")[2].partition("/")[0])
     with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", port))
+        other.listen()
         with pytest.raises(StartError) as caught, running(valkey.service):
             pass
     assert "Valkey ended with status 1 as it started." in str(caught.value)

@@ -19,9 +19,9 @@ from chitram.platform.embedded.directory import DataDirectory, Running
 from chitram.platform.embedded.errors import StartError
 from chitram.platform.embedded.ports import check_free, free_port
 from chitram.platform.embedded.postgres import Postgres
-from chitram.platform.embedded.process import Process, StopStep, die_with_parent, start
-from chitram.platform.embedded.service import Service, wait_ready
-from chitram.platform.embedded.signals import StopSignals
+from chitram.platform.embedded.process import StopStep, die_with_parent, start
+from chitram.platform.embedded.service import ReadyStep, Service
+from chitram.platform.embedded.signals import StopRequested, StopSignals
 from chitram.platform.embedded.stack import check_database
 from chitram.platform.embedded.supervisor import Supervisor
 from chitram.platform.embedded.valkey import Valkey
@@ -62,8 +62,6 @@ def run(settings: Settings, program: Program | None = None) -> int:
         except StartError as error:
             teller.fail(str(error))
             return 1
-        except KeyboardInterrupt:  # before anything was started
-            return 0
 
 
 def _end_with_command_runner() -> None:
@@ -115,7 +113,7 @@ class _Up:
         self._teller.step(f"data directory {self._directory.path}")
         with self._directory.held():
             try:
-                with suppress(KeyboardInterrupt):
+                with suppress(StopRequested, KeyboardInterrupt):
                     self._start()
                     self._signals.hold()
                     self._publish()
@@ -139,8 +137,10 @@ class _Up:
         self._teller.step("API and worker")
         environment = child_environment(self._settings)
         # Stopped in reverse: the API first, so that nothing new reaches the others.
-        self._supervisor.launch(_child("worker", self._program.worker, environment))
-        self._await_api(self._supervisor.launch(_child("API", self._program.api, environment)))
+        self._supervisor.start(_child("worker", self._program.worker, environment))
+        host, port = _reachable(self._settings.http_host), self._settings.http_port
+        ready = ReadyStep(lambda: _answers(host, port), _READY_SECONDS)
+        self._supervisor.start(_child("API", self._program.api, environment, ready))
 
     def _choose_port(self) -> None:
         host, port = self._settings.http_host, self._settings.http_port
@@ -173,15 +173,6 @@ class _Up:
         self._supervisor.start(valkey.service)
         self._settings = msgspec.structs.replace(self._settings, valkey_url=valkey.url)
 
-    def _await_api(self, api: Process) -> None:
-        host, port = _reachable(self._settings.http_host), self._settings.http_port
-
-        def is_ready() -> bool:
-            self._supervisor.check()
-            return _answers(host, port)
-
-        wait_ready(api, is_ready, _READY_SECONDS)
-
     def _publish(self) -> None:
         settings = self._settings
         self._directory.publish(
@@ -210,8 +201,8 @@ def child_environment(settings: Settings) -> dict[str, str]:
     return environment
 
 
-def _child(name: str, command: Sequence[str], environment: dict[str, str]) -> Service:
-    return Service(name, lambda: start(name, command, environment=environment), stop=_STOP)
+def _child(name: str, command: Sequence[str], environment: dict[str, str], *ready: ReadyStep) -> Service:
+    return Service(name, lambda: start(name, command, environment=environment), ready, _STOP)
 
 
 def _reachable(host: str) -> str:

@@ -11,10 +11,10 @@ import asyncpg
 from chitram.platform.embedded import binaries, cluster
 from chitram.platform.embedded.directory import DataDirectory
 from chitram.platform.embedded.errors import StartError
-from chitram.platform.embedded.ports import free_port
+from chitram.platform.embedded.ports import ReservedPort
 from chitram.platform.embedded.process import Process, StopStep, start
-from chitram.platform.embedded.service import Service, wait_ready
-from chitram.platform.embedded.users import can_enter, server_user
+from chitram.platform.embedded.service import ReadyStep, Service
+from chitram.platform.embedded.users import can_enter, check_named, server_user
 
 _SUPERUSER = "postgres"
 _NAME = "chitram"  # of the application's role and of its database
@@ -55,6 +55,7 @@ class Postgres:
     def __init__(self, directory: DataDirectory, *, durable: bool = True) -> None:
         self._directory = directory
         self._durable = durable
+        check_named()
         self._user = server_user(directory.cluster)
         if self._user and not can_enter(self._user, directory.path):
             raise StartError(
@@ -64,14 +65,18 @@ class Postgres:
             )
         self._program = binaries.locate(_WHEEL, self._user, directory.binaries)
         self._passwords = directory.secrets()
-        self._port = free_port()
+        self._port = ReservedPort()
         self.version = importlib.metadata.version(_WHEEL.package)
         self.url = self._url(_NAME, self._passwords.postgres, _NAME)
         self.superuser_url = self._url(_SUPERUSER, self._passwords.postgres_superuser, _SUPERUSER)
-        self.service = Service("PostgreSQL", self._spawn, self._await_ready, _STOP)
+        ready = (
+            ReadyStep(lambda: asyncio.run(self._answers()), _ANSWER_SECONDS),
+            ReadyStep(lambda: asyncio.run(self._prepared()), _RECOVERY_SECONDS),
+        )
+        self.service = Service("PostgreSQL", self._spawn, ready, _STOP)
 
     def _url(self, role: str, password: str, database: str) -> str:
-        return f"postgresql://{role}:{password}@127.0.0.1:{self._port}/{database}"
+        return f"postgresql://{role}:{password}@127.0.0.1:{self._port.number}/{database}"
 
     def _spawn(self) -> Process:
         files, log = self._directory.cluster, self._directory.logs / "postgres.log"
@@ -88,7 +93,7 @@ class Postgres:
         cluster.end_predecessors(files, self._user)
         options = {
             "listen_addresses": "127.0.0.1",
-            "port": str(self._port),
+            "port": str(self._port.number),
             "unix_socket_directories": "",
             "cluster_name": cluster.marker(files),
             "fsync": "on" if self._durable else "off",
@@ -103,10 +108,6 @@ class Postgres:
             # Immediate shutdown: unlike SIGKILL it also ends the server's own children.
             death_signal=signal.SIGQUIT,
         )
-
-    def _await_ready(self, process: Process) -> None:
-        wait_ready(process, lambda: asyncio.run(self._answers()), _ANSWER_SECONDS)
-        wait_ready(process, lambda: asyncio.run(self._prepared()), _RECOVERY_SECONDS)
 
     async def _answers(self) -> bool:
         try:

@@ -18,8 +18,12 @@ _POLL_SECONDS = 0.02
 _FULL_BYTES = 1 << 20
 
 
-def _ready_at_once(process: Process) -> None:
-    """Nothing to wait for: `process` is useful as soon as it runs."""
+@dataclass(frozen=True, slots=True)
+class ReadyStep:
+    """One thing to wait for before a process can be used: a probe, and the seconds it has."""
+
+    is_ready: Callable[[], bool]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +31,14 @@ class Service:
     """A process that can be started again whenever it ends.
 
     Attributes:
-        spawn: starts it.
-        ready: returns once the process can be used; raises `StartError`.
+        spawn: starts it; raises `StartError`.
+        ready: what to wait for, in order, until it can be used.
         stop: how it is asked to end before it is killed.
     """
 
     name: str
     spawn: Callable[[], Process]
-    ready: Callable[[Process], None] = _ready_at_once
+    ready: tuple[ReadyStep, ...] = ()
     stop: tuple[StopStep, ...] = (StopStep(signal.SIGTERM, 10),)
 
 
@@ -43,16 +47,34 @@ def running(service: Service) -> Iterator[Process]:
     """Run a service, ready to be used, for as long as the block lasts."""
     process = service.spawn()
     try:
-        service.ready(process)
+        await_ready(service, process)
         yield process
     finally:
         process.stop(service.stop)
 
 
-def wait_ready(process: Process, is_ready: Callable[[], bool], seconds: float) -> None:
-    """Return once `is_ready()`; raises `StartError` when the process ends first or time is up."""
+def await_ready(service: Service, process: Process, check: Callable[[], None] = lambda: None) -> None:
+    """Return once all that `service` waits for has come; see `wait_ready`."""
+    for step in service.ready:
+        wait_ready(process, step.is_ready, step.seconds, check)
+
+
+def wait_ready(
+    process: Process,
+    is_ready: Callable[[], bool],
+    seconds: float,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Return once `is_ready()`.
+
+    Args:
+        check: called again and again; what it raises ends the waiting.
+
+    Raises `StartError` when the process ends first or time is up.
+    """
     deadline = time.monotonic() + seconds
     while not is_ready():
+        check()
         if process.wait(_POLL_SECONDS) is not None:
             raise failure(process, f"{process.name} {process.ending()} as it started.")
         if time.monotonic() > deadline:

