@@ -98,14 +98,14 @@ def test_a_stack_whose_database_is_away_is_told(directory: DataDirectory, place:
 
 def test_a_kill_while_the_database_is_made_leaves_a_place_to_start_again(place: Path) -> None:
     command = attach(place)
-    while not (place / "postgres.new" / "PG_VERSION").exists():
+    while not list(place.glob("postgres.new-*/PG_VERSION")):
         assert command.poll() is None
     command.kill()
     command.communicate()
-    assert (place / "postgres.new").exists()
+    assert not (place / "postgres").exists()
     with attached(Settings(data_dir=str(place))) as settings:
         assert asyncio.run(_select_one(settings.database_url)) == 1
-    assert not (place / "postgres.new").exists()
+    assert [path.name for path in place.glob("postgres*")] == ["postgres"]
 
 
 def test_a_kill_of_everything_leaves_a_place_to_start_again(place: Path) -> None:

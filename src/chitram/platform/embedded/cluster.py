@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from chitram.platform.embedded.directory import sync_directory
@@ -35,19 +36,24 @@ def make(
     """
     if (cluster / "PG_VERSION").exists():
         return
-    unfinished = cluster.with_name(f"{cluster.name}.new")
-    try:
+    prefix = f"{cluster.name}.new-"
+    for unfinished in cluster.parent.glob(f"{prefix}*"):
         shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(mode=0o700)
+    try:
+        # A name of its own: children of a killed initdb may still write where that one was.
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=cluster.parent))
+    except OSError as error:
+        raise explained(error, cluster) from error
+    try:
         if user:
-            os.chown(unfinished, user.uid, user.gid)
-        _initdb(program.with_name("initdb"), unfinished, user, superuser, password, log, durable=durable)
-        unfinished.rename(cluster)
+            os.chown(made, user.uid, user.gid)
+        _initdb(program.with_name("initdb"), made, user, superuser, password, log, durable=durable)
+        made.rename(cluster)
         sync_directory(cluster.parent)
     except OSError as error:
         raise explained(error, cluster) from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _initdb(
