@@ -43,6 +43,8 @@ def main() -> int:
         return 0
     just = str(VENV / "bin" / "just")
     os.chdir(ROOT)
+    # The recipes come back here; they have to do so with this Python, whatever `python3` is.
+    os.environ.setdefault("PYTHON", sys.executable)
     return os.execv(just, [just, *arguments])  # noqa: S606 - a path of our own environment
 
 

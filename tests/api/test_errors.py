@@ -32,6 +32,7 @@ ID = uuid4()
         ("GET", "/api/v1/images/not-an-id", 404, "IMAGE_NOT_FOUND"),
         ("DELETE", "/api/v1/images/'; DROP TABLE images", 404, "IMAGE_NOT_FOUND"),
         ("GET", "/api/v1/images/%00", 404, "IMAGE_NOT_FOUND"),
+        ("GET", f"/api/v1/images/urn:uuid:{ID}", 404, "IMAGE_NOT_FOUND"),
         ("GET", "/api/v1/images/%F0%9F%A6%9A/file", 404, "IMAGE_NOT_FOUND"),
         ("POST", UPLOAD, 400, "INVALID_REQUEST"),
     ],
@@ -79,7 +80,7 @@ async def test_logs_hold_one_line_per_request_and_no_secret(start_api: StartApi)
         api.process.terminate()
         await api.process.wait()
         log = log_of(api)
-    lines = [json.loads(line) for line in log.splitlines()]
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     requests = [line for line in lines if line["event"] == "request" and line["path"] != "/health/live"]
     assert [(line["method"], line["status"]) for line in requests] == [
         ("POST", 201),

@@ -66,6 +66,20 @@ async def test_a_condition_that_fails_is_412(api: Api, stored: dict[str, Any]) -
     assert (answer.status_code, answer.json()["error"]["code"]) == (412, "PRECONDITION_FAILED")
 
 
+async def test_conditions_in_several_lines_are_one_list(api: Api, stored: dict[str, Any]) -> None:
+    etag = f'"{stored["checksum"]}"'
+    for name, status in (("if-none-match", 304), ("if-match", 200)):
+        lines = [(name, '"other"'), (name, etag)]
+        assert (await api.client.get(stored["url"], headers=lines)).status_code == status
+
+
+async def test_an_image_has_one_address(api: Api, stored: dict[str, Any]) -> None:
+    odd = (f"urn:uuid:{stored['id']}", f"{{{stored['id']}}}", stored["id"].replace("-", ""))
+    for address in odd:
+        assert (await api.client.get(f"/api/v1/images/{address}/file")).status_code == 404
+    assert (await api.client.get(f"/api/v1/images/{stored['id'].upper()}/file")).status_code == 200
+
+
 async def test_one_range_is_a_part(api: Api, stored: dict[str, Any]) -> None:
     whole = (await api.client.get(stored["url"])).content
     for header, first, last in (
@@ -173,4 +187,4 @@ async def test_a_client_that_takes_nothing_is_let_go_by_the_kernel(start_api: St
 def connected(api: Api) -> set[int]:
     """Ports of the clients whose connection the server still holds."""
     server = api.processes()[-1]
-    return {found.raddr.port for found in server.net_connections("tcp") if found.raddr}
+    return {found.raddr[1] for found in server.net_connections("tcp") if len(found.raddr)}

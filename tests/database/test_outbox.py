@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -127,3 +128,44 @@ def test_waits_twice_as_long_each_time_up_to_ten_minutes() -> None:
         600,
         600,
     ]
+
+
+async def test_never_gives_up_on_an_outage(database: Database) -> None:
+    jobs, entry_id = Jobs(database), await add(database)
+    jobs.error = StorageUnavailable()
+    for _ in range(MAX_ATTEMPTS + 2):
+        await make_due(database)
+        assert await due(database) == [entry_id]
+        await jobs.runner.run({}, entry_id=str(entry_id))
+
+
+async def test_a_job_that_takes_too_long_has_failed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chitram.platform.background.JOB_SECONDS", 10.05)
+    entry_id, forever = await add(database), asyncio.Event()
+
+    async def hang(entry: OutboxEntry) -> None:
+        await forever.wait()
+
+    runner = OutboxRunner(lambda: SqlUnitOfWork(database.sessions, database.relay), {KIND: hang})
+    await runner.run({}, entry_id=str(entry_id))
+    async with database.transactions.begin() as transaction:
+        row = await transaction.session.get_one(OutboxRow, entry_id)
+        assert (row.attempts, row.last_error) == (1, "TimeoutError: ")
+
+
+async def test_what_was_given_up_is_listed_and_starts_afresh(database: Database) -> None:
+    jobs, entry_id = Jobs(database), await add(database)
+    jobs.error = ValueError("always")
+    for _ in range(MAX_ATTEMPTS):
+        await jobs.runner.run({}, entry_id=str(entry_id))
+    async with database.transactions.begin() as transaction:
+        [entry] = await transaction.outbox.dead(10)
+        assert (entry.id, entry.attempts, entry.last_error) == (entry_id, MAX_ATTEMPTS, "ValueError: always")
+        assert await transaction.outbox.requeue_dead() == 1
+        await transaction.commit()
+    assert await due(database) == [entry_id]
+    jobs.error = None
+    await jobs.runner.run({}, entry_id=str(entry_id))
+    assert len(jobs.done) == MAX_ATTEMPTS + 1

@@ -56,6 +56,17 @@ async def test_a_photo_from_the_camera_makes_the_whole_round(site: Site) -> None
     assert "rows without their object: 0" in report
 
 
+async def test_variables_meant_for_another_postgresql_do_no_harm(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSSLMODE", "require")
+    monkeypatch.setenv("PGHOST", "db.example")
+    site.settings["HTTP_WORKERS"] = "8"
+    async with running_up(site) as up:
+        assert (await up.client.get("/health")).json()["status"] == "healthy"
+        assert (await site.run("admin", "reconcile"))[0] == 0
+
+
 async def test_admin_works_beside_the_running_stack(site: Site) -> None:
     async with running_up(site) as up:
         await up.client.post("/api/v1/images", content=jpeg())
@@ -71,6 +82,8 @@ async def test_admin_works_beside_the_running_stack(site: Site) -> None:
         assert status == 0, report
         assert "removed:                 1" in report
         assert len(site.objects()) == 1
+        assert await site.run("admin", "jobs") == (0, "given up: 0\n")
+        assert await site.run("admin", "jobs", "--requeue") == (0, "requeued: 0\n")
 
 
 @dataclass
@@ -217,6 +230,23 @@ async def test_settings_are_checked_before_anything_starts(site: Site) -> None:
     assert output.startswith("chitram: CHITRAM_HTTP_PORT='http' is not allowed")
     assert len(output.splitlines()) == 1
     assert not site.data_dir.exists()
+
+
+async def test_the_api_says_why_it_cannot_start(site: Site) -> None:
+    site.settings |= {"DATABASE_URL": "postgresql://127.0.0.1:9/x", "VALKEY_URL": "valkey://127.0.0.1:9"}
+    site.settings["STORAGE_URLS"] = "garbage"
+    status, output = await site.run("api")
+    assert status == 1
+    assert output.startswith("chitram: CHITRAM_STORAGE_URLS")
+    assert len(output.splitlines()) == 1
+
+
+async def test_migrating_a_database_that_is_away_is_one_line(site: Site) -> None:
+    site.settings["DATABASE_URL"] = "postgresql://me:secret@127.0.0.1:9/x"
+    status, output = await site.run("migrate")
+    assert status == 1
+    assert output.startswith("chitram: The database at 127.0.0.1:9 does not answer")
+    assert len(output.splitlines()) == 1
 
 
 async def test_admin_needs_a_command(site: Site) -> None:

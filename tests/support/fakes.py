@@ -54,10 +54,12 @@ class FakeTransactions:
     def __init__(self) -> None:
         self.tables = Tables()
         self.commits = 0
+        self.begun = 0
         self.commit_error: Exception | None = None
         self.lose_answer = False
 
     def begin(self) -> FakeUnitOfWork:
+        self.begun += 1
         return FakeUnitOfWork(self)
 
 

@@ -15,6 +15,7 @@ class Mode(Enum):
     PASS = auto()
     HANG = auto()  # accepts and takes bytes, never answers
     CUT = auto()  # closes connections at once
+    HANG_AT_COMMIT = auto()  # from COMMIT on nothing comes back
     LOSE_COMMIT_ANSWER = auto()  # delivers COMMIT, cuts before its answer comes back
 
 
@@ -25,6 +26,7 @@ class Proxy:
         self._target = urlsplit(target_url)
         self.mode = Mode.PASS
         self._server: asyncio.Server | None = None
+        self.accepted = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -54,6 +56,7 @@ class Proxy:
             writer.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -90,6 +93,9 @@ class Proxy:
                     continue
                 if self.mode is Mode.CUT:
                     break
+                if self.mode is Mode.HANG_AT_COMMIT and from_client and b"COMMIT" in data:
+                    self.mode = Mode.HANG
+                    continue
                 if self.mode is Mode.LOSE_COMMIT_ANSWER and not from_client and b"COMMIT" in data:
                     # The server says that it has committed; the client never hears of it.
                     client.close()

@@ -4,9 +4,11 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import pytest
+
 from chitram.images.domain.errors import CorruptImage
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
-from chitram.images.use_cases.reconcile_store import ReconcileCommand, ReconcileStore
+from chitram.images.use_cases.reconcile_store import EmptyDatabase, ReconcileCommand, ReconcileStore
 from tests.support.fakes import FakeCatalogue
 from tests.unit.test_upload_image import House
 
@@ -47,10 +49,22 @@ async def test_removes_old_orphans_and_unfinished_writes() -> None:
     assert set(house.store.objects) == {kept.blob.id}
 
 
+async def test_an_empty_database_is_not_believed_unless_forced() -> None:
+    house = ReconcilingHouse()
+    await house.orphan()
+    house.clock.advance(hours=2)
+    with pytest.raises(EmptyDatabase):
+        await house.reconcile(ReconcileCommand(HOUR, apply=True))
+    assert len(house.store.objects) == 1
+    report = await house.reconcile(ReconcileCommand(HOUR, apply=True, force=True))
+    assert report.removed == 1
+    assert house.store.objects == {}
+
+
 async def test_leaves_young_orphans_alone() -> None:
     house = ReconcilingHouse()
     orphan = await house.orphan()
-    report = await house.reconcile(ReconcileCommand(HOUR, apply=True))
+    report = await house.reconcile(ReconcileCommand(HOUR, apply=True, force=True))
     assert report.orphans == 0
     assert set(house.store.objects) == {orphan}
 
@@ -78,7 +92,7 @@ async def test_judges_many_objects_in_batches() -> None:
     for _ in range(1001):
         await house.orphan()
     house.clock.advance(hours=2)
-    report = await house.reconcile(ReconcileCommand(HOUR, apply=True))
+    report = await house.reconcile(ReconcileCommand(HOUR, apply=True, force=True))
     assert report.removed == 1001
     assert house.store.objects == {}
 
@@ -111,8 +125,6 @@ async def test_backfill_leaves_null_what_turns_out_to_be_corrupt() -> None:
     house = ReconcilingHouse()
     uploaded = await house.take()
     tables = house.database.tables
-    tables.blobs[uploaded.blob.id] = replace(
-        tables.blobs[uploaded.blob.id], width=None, height=None
-    )
+    tables.blobs[uploaded.blob.id] = replace(tables.blobs[uploaded.blob.id], width=None, height=None)
     house.inspector.error = CorruptImage()
     assert await house.backfill() == 0

@@ -42,6 +42,8 @@ def test_variables_are_converted() -> None:
         ("LOG_LEVEL", "loud"),
         ("UPLOAD_BODY_SECONDS", "0"),
         ("DECODE_SECONDS", "nan"),
+        ("DELETE_TOKEN_SECONDS", "1000000000000"),
+        ("ALLOWED_FORMATS", ""),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:

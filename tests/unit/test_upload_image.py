@@ -130,6 +130,16 @@ async def test_keeps_its_object_when_it_is_unknown_whether_the_commit_happened()
     assert len(house.store.objects) == 1
 
 
+async def test_does_not_ask_again_when_the_commit_was_waited_for_in_vain() -> None:
+    house = House()
+    house.database.commit_error = CommitUncertain(timed_out=True)
+    begun = house.database.begun
+    with pytest.raises(CommitUncertain):
+        await house.take()
+    assert house.database.begun - begun == 2
+    assert len(house.store.objects) == 1
+
+
 async def test_answers_as_usual_when_only_the_answer_of_the_commit_was_lost() -> None:
     house = House()
     house.database.lose_answer = True

@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from chitram.accounts.public import ANONYMOUS
 from chitram.images.domain.work import MAKE_RENDITIONS
+from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage
 from chitram.main import worker
@@ -30,7 +31,8 @@ from tests.support.fakes import FakeReceived
 from tests.support.photos import jpeg
 from tests.support.proxy import Mode, Proxy
 
-WAIT_SECONDS = 30
+# Beyond the 30 s after which an entry that the queue has lost is handed over again.
+WAIT_SECONDS = 60
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -230,3 +232,38 @@ async def test_a_turn_that_fails_does_not_end_the_rounds() -> None:
 
     await every(0.001, "test", work, stop)
     assert turns == 3
+
+
+async def test_waiting_for_valkey_costs_next_to_nothing(
+    site: Site, working: StartWorker, valkey: Proxy
+) -> None:
+    valkey.mode = Mode.CUT
+    async with working():
+        # After each look at Valkey a taker waits, so in a second there are a few looks, not thousands.
+        looks = valkey.accepted
+        await asyncio.sleep(1.5)
+        assert valkey.accepted - looks < 200
+
+
+@pytest.mark.parametrize("mode", [Mode.HANG, Mode.CUT])
+async def test_the_worker_stops_also_without_valkey(working: StartWorker, valkey: Proxy, mode: Mode) -> None:
+    async with working():
+        valkey.mode = mode
+        if mode is Mode.CUT:
+            valkey.cut_all()
+    # Leaving the block waits for the worker, for as long as the fixture allows.
+
+
+async def test_a_round_that_never_ends_does_not_keep_the_worker(
+    working: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, forever = asyncio.Event(), asyncio.Event()
+
+    async def endless(self: object) -> int:
+        started.set()
+        await forever.wait()
+        return 0
+
+    monkeypatch.setattr(BackfillDimensions, "__call__", endless)
+    async with working():
+        await started.wait()

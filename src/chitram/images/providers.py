@@ -14,6 +14,7 @@ from chitram.images.adapters.postgres.catalogue import PostgresBlobCatalogue
 from chitram.images.adapters.postgres.queries import PostgresImageQueries
 from chitram.images.adapters.postgres.unit_of_work import PostgresTransactions
 from chitram.images.entrypoints.jobs import DeleteBlobJob
+from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.ports import BlobCatalogue, BlobStore, Inspector, Transactions
 from chitram.images.public import ImageQueries
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
@@ -63,6 +64,10 @@ class ImagesAdapters(Provider):
         await pool.start()
         yield pool
         await pool.aclose()
+
+    @provide
+    def slots(self, settings: Settings) -> UploadSlots:
+        return UploadSlots(settings.upload_concurrency)
 
     @provide
     def rules(self, settings: Settings) -> UploadRules:

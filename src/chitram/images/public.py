@@ -65,9 +65,13 @@ class ImageBody(msgspec.Struct, frozen=True, kw_only=True):
 def parse_image_id(text: str) -> UUID:
     """Read the id of a path. What is no UUID is no image's id: raises `ImageNotFound`."""
     try:
-        return UUID(text)
+        image_id = UUID(text)
     except ValueError:
         raise ImageNotFound from None
+    # Braces, "urn:uuid:" and missing hyphens would give one image many addresses in caches.
+    if str(image_id) != text.lower():
+        raise ImageNotFound
+    return image_id
 
 
 def image_path(image_id: UUID) -> str:

@@ -84,6 +84,13 @@ class StorageUnavailable(ChitramError):
 
 
 class CommitUncertain(DatabaseUnavailable):
-    """COMMIT was sent but its answer was lost: the change may or may not have happened."""
+    """COMMIT was sent but its answer was lost: the change may or may not have happened.
+
+    `timed_out` when it was waited for in vain, so that asking again would hardly fare better.
+    """
 
     default_message = "The database went away while the change was being committed."
+
+    def __init__(self, message: str | None = None, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out

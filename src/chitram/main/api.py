@@ -22,6 +22,8 @@ from chitram.images.public import ImageQueries
 from chitram.images.use_cases.delete_image import DeleteImage
 from chitram.images.use_cases.upload_image import UploadImage
 from chitram.main.container import make_container
+from chitram.platform.embedded.errors import StartError
+from chitram.platform.embedded.ports import check_free
 from chitram.platform.embedded.process import die_with_parent
 from chitram.platform.http.body import DrainUnread
 from chitram.platform.http.docs import docs_handlers, openapi_document
@@ -30,7 +32,9 @@ from chitram.platform.http.health import HealthController
 from chitram.platform.http.listener import drop_stalled_clients
 from chitram.platform.http.middleware import RequestEnvelope
 from chitram.platform.logging import configure_logging
-from chitram.platform.settings import Settings, load_settings, spool_dir
+from chitram.platform.objects.registry import stores_from_settings
+from chitram.platform.settings import Settings, load_settings
+from chitram.platform.spool import make_spool
 
 ROUTES: list[ControllerRouterHandler] = [ImagesController, *DELIVERY_HANDLERS, HealthController]
 
@@ -38,6 +42,7 @@ _HEADER_SECONDS = 15
 # One request line and its headers; a body is read by the application, under its own limits.
 _HEAD_BYTES = 64 * 1024
 _STOP_SECONDS = 30
+_BACKLOG = 1024
 _LISTENING_POLL_SECONDS = 0.05
 
 _log = structlog.get_logger("chitram.api")
@@ -46,7 +51,6 @@ _log = structlog.get_logger("chitram.api")
 def make_app(settings: Settings) -> ASGIApp:
     """Make the whole ASGI application for these settings."""
     container = make_container(settings)
-    spool_dir(settings).mkdir(parents=True, exist_ok=True)
     app = Litestar(
         [*ROUTES, *docs_handlers(ROUTES)],
         exception_handlers=EXCEPTION_HANDLERS,
@@ -64,8 +68,13 @@ def make_app(settings: Settings) -> ASGIApp:
 @asynccontextmanager
 async def _lifespan(container: AsyncContainer, settings: Settings) -> AsyncIterator[None]:
     """Make what the first request would otherwise wait for; close everything at the end."""
-    for needed in (UploadImage, DeleteImage, ImageQueries):
-        await container.get(needed)
+    try:
+        for needed in (UploadImage, DeleteImage, ImageQueries):
+            await container.get(needed)
+    except Exception as error:
+        # The server says nothing of why it stops.
+        _log.critical("cannot start", reason=str(error))
+        raise
     hardening = asyncio.create_task(_drop_stalled_clients(settings.stall_seconds))
     _log.info("ready")
     yield
@@ -97,7 +106,18 @@ def document() -> dict[str, object]:
 
 
 def run(settings: Settings) -> int:
-    """Serve until told to stop; requests under way are finished."""
+    """Serve until told to stop; requests under way are finished.
+
+    Raises `SettingsError` and `StartError` for what can be known before the server starts.
+    """
+    stores_from_settings(settings)
+    make_spool(settings)
+    try:
+        check_free(settings.http_host, settings.http_port)
+    except OSError as error:
+        raise StartError(
+            f"{settings.http_host}:{settings.http_port} cannot be used: {error.strerror}."
+        ) from error
     Granian(
         f"{__name__}:app_of_worker",
         factory=True,
@@ -106,6 +126,9 @@ def run(settings: Settings) -> int:
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
         workers=settings.http_workers,
+        backlog=_BACKLOG,
+        # Of each worker: far above the uploads it reads at once, so that these never use it up.
+        backpressure=_BACKLOG,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADER_SECONDS * 1000, max_buffer_size=_HEAD_BYTES),
         websockets=False,
         log_access=False,

@@ -14,6 +14,7 @@ from chitram.platform.embedded.errors import StartError
 from chitram.platform.settings import Settings, SettingsError, load_settings
 
 _HEALTH_SECONDS = 4
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bound
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,10 +62,11 @@ def _worker(settings: Settings) -> int:
 
 
 def _migrate(settings: Settings) -> int:
-    from chitram.platform.embedded.stack import attached  # noqa: PLC0415 - see _COMMANDS
+    from chitram.platform.embedded.stack import attached, check_database  # noqa: PLC0415 - see _COMMANDS
     from chitram.platform.migrations import upgrade  # noqa: PLC0415 - see _COMMANDS
 
     if settings.database_url:
+        check_database(settings.database_url)
         upgrade(settings.database_url)
         return 0
     with attached(settings) as complete:
@@ -81,7 +83,7 @@ def _openapi(_: Settings) -> int:
 
 
 def _healthcheck(settings: Settings) -> int:
-    host = "127.0.0.1" if settings.http_host in {"0.0.0.0", "::"} else settings.http_host  # noqa: S104
+    host = _WILDCARDS.get(settings.http_host, settings.http_host)
     # Not urllib, which would send this through a proxy that the environment names.
     connection = http.client.HTTPConnection(host, settings.http_port, timeout=_HEALTH_SECONDS)
     try:

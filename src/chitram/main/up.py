@@ -18,7 +18,7 @@ import msgspec
 from chitram.platform.embedded.directory import DataDirectory, Running
 from chitram.platform.embedded.errors import StartError
 from chitram.platform.embedded.ports import check_free, free_port
-from chitram.platform.embedded.postgres import Postgres
+from chitram.platform.embedded.postgres import DEFAULT_CONNECTIONS, Postgres, ignore_client_variables
 from chitram.platform.embedded.process import StopStep, die_with_parent, start
 from chitram.platform.embedded.service import ReadyStep, Service
 from chitram.platform.embedded.signals import StopRequested, StopSignals
@@ -28,6 +28,7 @@ from chitram.platform.embedded.valkey import Valkey
 from chitram.platform.settings import PREFIX, Settings, data_dir
 
 _READY_SECONDS = 60.0
+_SPARE_CONNECTIONS = 20
 _PROBE_SECONDS = 2.0
 # After a kill -9 the kernel may still be ending those who held the port.
 _PORT_SECONDS = 1.0
@@ -160,7 +161,8 @@ class _Up:
             return
         new = not self._directory.cluster.exists()
         self._teller.step("PostgreSQL, with a new database" if new else "PostgreSQL")
-        postgres = Postgres(self._directory)
+        ignore_client_variables()
+        postgres = Postgres(self._directory, connections=connections_of(self._settings))
         self._supervisor.start(postgres.service)
         self._settings = msgspec.structs.replace(self._settings, database_url=postgres.url)
 
@@ -190,6 +192,13 @@ class _Up:
         self._teller.ready(
             f"Chitram is ready at {address} - data in {self._directory.path} - Ctrl-C stops it"
         )
+
+
+def connections_of(settings: Settings) -> int:
+    """Connections that all processes together may open, and some for an administrator."""
+    processes = settings.http_workers + 1
+    pools = 2  # one for reads and one for writes
+    return max(DEFAULT_CONNECTIONS, processes * pools * settings.database_pool_size + _SPARE_CONNECTIONS)
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import signal
 from typing import Any
 
 import structlog
 from dishka import AsyncContainer
-from saq import Worker
+from saq import Queue, Worker
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from valkey.exceptions import ValkeyError
 
 from chitram.images.entrypoints.jobs import DeleteBlobJob
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
@@ -20,7 +23,8 @@ from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.logging import configure_logging
 from chitram.platform.outbox import Relay
 from chitram.platform.queue import OUTBOX_JOB, make_queue
-from chitram.platform.settings import Settings, spool_dir
+from chitram.platform.settings import Settings
+from chitram.platform.spool import make_spool
 from chitram.platform.valkey import make_valkey
 
 SWEEP_SECONDS = 2.0
@@ -29,6 +33,9 @@ BACKFILL_SECONDS = 3600.0
 _CONCURRENCY = 8
 _DEQUEUE_SECONDS = 5.0
 _STOP_SECONDS = 20
+_ROUND_SECONDS = 3
+_RETRY_SECONDS = 1.0
+_LEAVE_SECONDS = 1.0
 
 _log = structlog.get_logger("chitram.worker")
 
@@ -36,26 +43,36 @@ _log = structlog.get_logger("chitram.worker")
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set, then finish what is under way."""
     container = make_container(settings)
-    client = make_valkey(settings, blocking=True)
-    queue = make_queue(client)
+    # Waiting for work takes longer than any other command may.
+    waiting = make_queue(make_valkey(settings, command_seconds=2 * _DEQUEUE_SECONDS))
     try:
         runner = await _runner(container)
         expire = await container.get(ExpireImages)
         backfill = await container.get(BackfillDimensions)
         worker = DrainingWorker(
-            queue,
+            waiting,
             functions=[(OUTBOX_JOB, runner.run)],
             concurrency=_CONCURRENCY,
             dequeue_timeout=_DEQUEUE_SECONDS,
         )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(worker.run_until(stop))
-            tasks.create_task(every(SWEEP_SECONDS, "sweep", lambda: runner.sweep(queue), stop))
-            tasks.create_task(every(EXPIRE_SECONDS, "expire", expire, stop))
-            tasks.create_task(every(BACKFILL_SECONDS, "backfill", backfill, stop))
-            _log.info("ready")
+        queue = await container.get(Queue)
+        rounds = [
+            asyncio.create_task(every(SWEEP_SECONDS, "sweep", lambda: runner.sweep(queue), stop)),
+            asyncio.create_task(every(EXPIRE_SECONDS, "expire", expire, stop)),
+            asyncio.create_task(every(BACKFILL_SECONDS, "backfill", backfill, stop)),
+        ]
+        _log.info("ready")
+        await worker.run_until(stop)
+        # Each of them may be stopped anywhere: what it leaves undone is there for the next start.
+        _, unfinished = await asyncio.wait(rounds, timeout=_ROUND_SECONDS)
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*rounds, return_exceptions=True)
     finally:
-        await queue.disconnect()
+        # Taking leave of a server that is away fails, or takes for ever.
+        with contextlib.suppress(ValkeyError, OSError):
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await waiting.disconnect()
         await container.close()
 
 
@@ -76,15 +93,33 @@ class DrainingWorker(Worker[Any]):
     """
 
     _draining = False
+    _missing_queue = False
 
     def _process(self, previous_task: asyncio.Task[Any] | None = None) -> None:
         if not self._draining:
             super()._process(previous_task)
 
+    async def process(self) -> bool:
+        """Take one job; while Valkey is away, wait instead of asking again at once."""
+        try:
+            await self.queue.count("queued")
+        except (ValkeyError, OSError) as error:
+            if not self._missing_queue:
+                _log.warning("queue unreachable", cause=type(error).__name__)
+            self._missing_queue = True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RETRY_SECONDS):
+                    await self.event.wait()
+            return False
+        self._missing_queue = False
+        return await super().process()
+
     async def run_until(self, stop: asyncio.Event) -> None:
         """Take jobs until `stop`; what is not finished in time is handed back to the outbox."""
         self.SIGNALS = []
         running = asyncio.create_task(self.start())
+        # It makes the event that ends it in its first step: set before, it would go unnoticed.
+        await asyncio.sleep(0)
         await stop.wait()
         self._draining = True
         if jobs := [context["task"] for context in self.job_task_contexts.values()]:
@@ -93,10 +128,17 @@ class DrainingWorker(Worker[Any]):
         await running
 
 
+def _is_no_outage(record: logging.LogRecord) -> bool:
+    """Drop the traceback that SAQ writes every second without Valkey; one line of ours says so."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, (ValkeyError, OSError))
+
+
 def run(settings: Settings) -> int:
     """Work until SIGTERM or SIGINT."""
     configure_logging(settings)
-    spool_dir(settings).mkdir(parents=True, exist_ok=True)
+    logging.getLogger("saq").addFilter(_is_no_outage)
+    make_spool(settings)
 
     async def main() -> None:
         stop = asyncio.Event()

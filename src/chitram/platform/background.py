@@ -11,12 +11,13 @@ import structlog
 from saq import Queue
 from valkey.exceptions import ValkeyError
 
-from chitram.kernel.errors import ChitramError
+from chitram.kernel.errors import Category, ChitramError
 from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.outbox import OutboxEntry
-from chitram.platform.queue import enqueue
+from chitram.platform.queue import JOB_SECONDS, enqueue
 
 _SWEEP_BATCH = 500
+_RECORD_SECONDS = 10
 
 _log = structlog.get_logger("chitram.worker")
 
@@ -36,7 +37,9 @@ class OutboxRunner:
         if entry is None or entry.kind not in self._jobs:
             return
         try:
-            await self._jobs[entry.kind](entry)
+            # The queue's own time-out would cancel this before the failure could be recorded.
+            async with asyncio.timeout(JOB_SECONDS - _RECORD_SECONDS):
+                await self._jobs[entry.kind](entry)
         except Exception as error:  # noqa: BLE001 - whatever it is, the outbox has to know
             _log.warning("job failed", kind=entry.kind, entry=str(entry.id), exc_info=error)
             await self._record(entry.id, error)
@@ -59,8 +62,9 @@ class OutboxRunner:
 
     async def _record(self, entry_id: UUID, error: Exception) -> None:
         text = error.code if isinstance(error, ChitramError) else f"{type(error).__name__}: {error}"
+        may_pass = isinstance(error, ChitramError) and error.category is Category.UNAVAILABLE
         async with self._begin() as transaction:
-            dead = await transaction.outbox.failed(entry_id, text)
+            dead = await transaction.outbox.failed(entry_id, text, may_pass=may_pass)
             await transaction.commit()
         if dead:
             _log.error("job given up", entry=str(entry_id))

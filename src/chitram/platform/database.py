@@ -37,6 +37,9 @@ UNREACHABLE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.InternalClientError,
     asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.PostgresSystemError,
+    asyncpg.DeadlockDetectedError,
 )
 
 
@@ -55,6 +58,8 @@ def make_engine(settings: Settings) -> AsyncEngine:
         pool_timeout=ANSWER_SECONDS,
         # A restarted server costs one ping here instead of one failed upload.
         pool_pre_ping=True,
+        # File names and addresses are parameters, and have no place in a log.
+        hide_parameters=True,
         connect_args={
             "timeout": CONNECT_SECONDS,
             "command_timeout": ANSWER_SECONDS,
@@ -121,7 +126,8 @@ class Reader:
     async def check(self) -> None:
         """Return when the server answers; raises `DatabaseUnavailable`."""
         async with self.connection() as connection:
-            await connection.execute("SELECT 1")
+            # An empty database answers too, but nothing that is asked of it.
+            await connection.execute("SELECT version_num FROM alembic_version")
 
 
 class SqlUnitOfWork:
@@ -162,7 +168,9 @@ class SqlUnitOfWork:
                 await self.session.close()
         if error is not None and is_unreachable(error):
             _log.warning("database unreachable", cause=type(error).__name__, committing=self._commit_sent)
-            raise (CommitUncertain if self._commit_sent else DatabaseUnavailable) from error
+            if self._commit_sent:
+                raise CommitUncertain(timed_out=isinstance(error, TimeoutError)) from error
+            raise DatabaseUnavailable from error
 
     async def commit(self) -> None:
         await self.session.flush()

@@ -11,7 +11,7 @@ from structlog.typing import Processor
 from chitram.platform.settings import Settings
 
 # These say at info what our own lines say better.
-_QUIET = {"saq": logging.WARNING, "asyncio": logging.WARNING, "alembic": logging.WARNING}
+_QUIET = {"saq": logging.ERROR, "asyncio": logging.WARNING, "alembic": logging.WARNING}
 
 
 def configure_logging(settings: Settings) -> None:

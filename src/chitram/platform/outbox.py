@@ -59,6 +59,16 @@ class OutboxEntry(msgspec.Struct, frozen=True):
     payload: Mapping[str, str] = {}
 
 
+class DeadEntry(msgspec.Struct, frozen=True):
+    """An entry that was given up, for an administrator."""
+
+    id: UUID
+    kind: str
+    attempts: int
+    last_error: str
+    dead_at: datetime
+
+
 class Relay(Protocol):
     """Tells the queue, soon and without ever failing, what a commit owes."""
 
@@ -117,8 +127,32 @@ class SqlOutbox:
             update(OutboxRow).where(OutboxRow.id.in_(ids)).values(enqueued_at=func.now())
         )
 
-    async def failed(self, entry_id: UUID, error: str) -> bool:
-        """Count a failed attempt and set the time of the next; True when there will be none."""
+    async def dead(self, limit: int) -> list[DeadEntry]:
+        """Entries that were given up, oldest first."""
+        rows = await self._session.scalars(
+            select(OutboxRow).where(OutboxRow.dead_at.is_not(None)).order_by(OutboxRow.id).limit(limit)
+        )
+        return [
+            DeadEntry(row.id, row.kind, row.attempts, row.last_error or "", row.dead_at)
+            for row in rows
+            if row.dead_at is not None
+        ]
+
+    async def requeue_dead(self) -> int:
+        """Give every entry that was given up a fresh start; return how many there were."""
+        revived = await self._session.scalars(
+            update(OutboxRow)
+            .where(OutboxRow.dead_at.is_not(None))
+            .values(dead_at=None, attempts=0, run_after=func.now(), enqueued_at=None)
+            .returning(OutboxRow.id)
+        )
+        return len(revived.all())
+
+    async def failed(self, entry_id: UUID, error: str, *, may_pass: bool = False) -> bool:
+        """Count a failed attempt and set the time of the next; True when there will be none.
+
+        What `may_pass` by itself, as an outage does, is tried for ever.
+        """
         row = await self._session.get(OutboxRow, entry_id, with_for_update=True)
         if row is None:
             return False
@@ -126,11 +160,12 @@ class SqlOutbox:
         row.last_error = error[:_ERROR_CHARACTERS]
         row.enqueued_at = None
         row.run_after = datetime.now(UTC) + backoff(row.attempts)
-        if row.attempts >= MAX_ATTEMPTS:
+        if row.attempts >= MAX_ATTEMPTS and not may_pass:
             row.dead_at = datetime.now(UTC)
         return row.dead_at is not None
 
 
 def backoff(attempts: int) -> timedelta:
     """Time to wait after the `attempts`-th failure: doubling from 2 s up to 10 minutes."""
-    return timedelta(seconds=min(_FIRST_BACKOFF_SECONDS << (attempts - 1), _LONGEST_BACKOFF_SECONDS))
+    doublings = min(attempts - 1, _LONGEST_BACKOFF_SECONDS.bit_length())
+    return timedelta(seconds=min(_FIRST_BACKOFF_SECONDS << doublings, _LONGEST_BACKOFF_SECONDS))

@@ -15,6 +15,7 @@ PREFIX = "CHITRAM_"
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+_LONGEST_SECONDS = 10 * 365 * 86_400
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
@@ -41,19 +42,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_upload_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 30)] = 5_242_880
     max_batch_files: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
     max_pixels: Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)] = 50_000_000
-    allowed_formats: tuple[Literal["jpeg", "png"], ...] = ("jpeg", "png")
+    allowed_formats: Annotated[tuple[Literal["jpeg", "png"], ...], msgspec.Meta(min_length=1)] = (
+        "jpeg",
+        "png",
+    )
     metadata_policy: Literal["strip", "keep"] = "strip"
 
+    upload_concurrency: Annotated[int, msgspec.Meta(ge=1, le=512)] = 64
     upload_wait_seconds: Seconds = 20.0
     upload_body_seconds: Seconds = 60.0
     send_seconds: Seconds = 600.0
     stall_seconds: Seconds = 60.0
     decoders: NotNegative = 0
     decode_seconds: Seconds = 15.0
-    decode_memory_bytes: Annotated[int, msgspec.Meta(ge=1 << 28)] = 1 << 30
+    decode_memory_bytes: Annotated[int, msgspec.Meta(ge=1 << 29)] = 1 << 30
 
-    delete_token_seconds: NotNegative = 0
-    reconcile_grace_seconds: Positive = 3600
+    delete_token_seconds: Annotated[int, msgspec.Meta(ge=0, le=_LONGEST_SECONDS)] = 0
+    reconcile_grace_seconds: Annotated[int, msgspec.Meta(ge=1, le=_LONGEST_SECONDS)] = 3600
 
     database_pool_size: Positive = 8
     log_format: Literal["console", "json"] = "console"
@@ -73,7 +78,7 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         field = name.removeprefix(PREFIX).lower()
         if field not in known:
             raise SettingsError(f"{name} is not a setting. See the list in the README.")
-        listed = str(known[field]).startswith("tuple")
+        listed = "tuple[" in str(known[field])
         values[field] = [part.strip() for part in value.split(",")] if listed else value
     for field, given in values.items():
         _check(field, known[field], given)
@@ -84,7 +89,7 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 def _from_toml(path: Path) -> dict[str, object]:
     try:
         values = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(f"{PREFIX}CONFIG: cannot read {path}: {error}") from error
     for name in values:
         if name not in Settings.__struct_fields__:

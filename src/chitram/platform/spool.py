@@ -12,9 +12,20 @@ from types import TracebackType
 from typing import Self
 
 from chitram.kernel.errors import StorageUnavailable
+from chitram.platform.settings import Settings, SettingsError, spool_dir
 
 # Below this, buffering in memory costs less than one hop to a thread.
 _BUFFER_BYTES = 256 * 1024
+
+
+def make_spool(settings: Settings) -> Path:
+    """Make the directory of spools; raises `SettingsError` when that cannot be."""
+    path = spool_dir(settings)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"CHITRAM_DATA_DIR: cannot make {path}: {error.strerror}") from error
+    return path
 
 
 class Spool:

@@ -13,7 +13,7 @@ from chitram.accounts.public import ANONYMOUS
 from chitram.delivery.domain.caching import cache_control
 from chitram.delivery.domain.errors import ThumbnailNotReady
 from chitram.delivery.entrypoints import openapi
-from chitram.delivery.entrypoints.send import SendObject
+from chitram.delivery.entrypoints.send import CONDITIONS, SendObject
 from chitram.delivery.ports import ImageFiles
 from chitram.images.public import (
     ImageBody,
@@ -26,6 +26,7 @@ from chitram.images.public import (
     parse_image_id,
 )
 from chitram.kernel.clock import Clock
+from chitram.platform.http.headers import joined_lines
 from chitram.platform.http.limits import SendLimits
 from chitram.platform.http.openapi import READ_METHODS, reads
 
@@ -84,7 +85,7 @@ async def file(
         filename=view.filename,
         cache_control=cache_control(view.visibility, view.expires_at, clock.now()),
         method=request.method,
-        headers=request.headers,
+        headers={name: value for name in CONDITIONS if (value := joined_lines(request, name))},
         seconds=limits.seconds,
     )
 

@@ -22,6 +22,15 @@ from chitram.platform.objects.base import OpenObject
 CHUNK_BYTES = 256 * 1024
 # The server queues four sends for a client that does not read, and copies each.
 _SEND_BYTES = 64 * 1024
+# The request fields that decide what is sent.
+CONDITIONS = (
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "if-range",
+    "range",
+)
 # Whatever else the bytes may be taken for, nothing in them runs, loads or is framed with rights.
 _INERT = (
     (b"x-content-type-options", b"nosniff"),

@@ -19,7 +19,8 @@ from chitram.images.domain.image import Image, ImageFormat, Visibility
 _TOKEN_BYTES = 32
 # Names that clients use for the two formats beside the registered ones.
 _ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
-_UNDECLARED = {"", "application/octet-stream"}
+# The last is what curl declares of any bare body.
+_UNDECLARED = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
 
 
 def may_see(visibility: str, owner_id: UUID | None, *, viewer_id: UUID | None, viewer_is_admin: bool) -> bool:
@@ -42,7 +43,13 @@ def check_declared_type(declared: str | None, found: ImageFormat) -> None:
     media_type = (declared or "").partition(";")[0].strip().lower()
     if media_type in _UNDECLARED or _ALIASES.get(media_type, media_type) == found.media_type:
         return
-    raise ContentTypeMismatch(details={"declared": media_type[:100], "detected": found.media_type})
+    raise ContentTypeMismatch(
+        details={
+            "declared": media_type[:100],
+            "detected": found.media_type,
+            "accepted": [found.media_type],
+        }
+    )
 
 
 def check_digest(expected: bytes | None, received: bytes) -> None:

@@ -20,6 +20,7 @@ from chitram.images.entrypoints.bodies import (
     upload_body,
 )
 from chitram.images.entrypoints.options import UploadOptions, options_from
+from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.public import image_path, parse_image_id
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage
@@ -28,6 +29,7 @@ from chitram.platform.http.body import FileTooLarge, read_raw
 from chitram.platform.http.digest import parse_repr_digest
 from chitram.platform.http.disposition import filename_from_disposition
 from chitram.platform.http.errors import error_body, error_status
+from chitram.platform.http.headers import joined_lines
 from chitram.platform.http.limits import BodyLimits
 from chitram.platform.http.multipart import FilePart, Form, read_form
 from chitram.platform.spool import Spool
@@ -55,13 +57,16 @@ class ImagesController(Controller):
     )
     @inject
     async def upload(
-        self, request: AnyRequest, upload: FromDishka[UploadImage], limits: FromDishka[BodyLimits]
+        self,
+        request: AnyRequest,
+        upload: FromDishka[UploadImage],
+        limits: FromDishka[BodyLimits],
+        slots: FromDishka[UploadSlots],
     ) -> Response[UploadBody]:
         """Upload one image as a form: field `file`, and optionally `visibility` and `expires_in`."""
-        with await _read_form(request, limits, {_FILE: 1}, batch=False) as form:
-            part = form.files[0]
+        with slots.taken(), await _read_form(request, limits, {_FILE: 1}, batch=False) as form:
             options = options_from(form.fields)
-            uploaded = await upload(_command(request, part, options))
+            uploaded = await upload(_command(request, form.files[0], options))
         return _created(uploaded)
 
     @post(
@@ -77,21 +82,15 @@ class ImagesController(Controller):
         request: AnyRequest,
         upload: FromDishka[UploadImage],
         limits: FromDishka[BodyLimits],
+        slots: FromDishka[UploadSlots],
         filename: Annotated[str | None, Parameter(description="Name of the file")] = None,
         visibility: Annotated[str | None, Parameter(description="public or unlisted")] = None,
         expires_in: Annotated[str | None, Parameter(description="Seconds until it is removed")] = None,
     ) -> Response[UploadBody]:
         """Upload one image as the bare body: the fast path."""
         options = options_from({"visibility": visibility, "expires_in": expires_in})
-        expected = parse_repr_digest(request.headers.get("repr-digest"))
-        spool = await read_raw(
-            request.receive,
-            _content_length(request),
-            limit=limits.file_bytes,
-            seconds=limits.seconds,
-            spool_directory=limits.spool_directory,
-        )
-        with spool:
+        expected = parse_repr_digest(joined_lines(request, "repr-digest"))
+        with slots.taken(), await _read_bytes(request, limits) as spool:
             uploaded = await upload(
                 _command_of(
                     request,
@@ -115,23 +114,33 @@ class ImagesController(Controller):
     )
     @inject
     async def batch(
-        self, request: AnyRequest, upload: FromDishka[UploadImage], limits: FromDishka[BodyLimits]
+        self,
+        request: AnyRequest,
+        upload: FromDishka[UploadImage],
+        limits: FromDishka[BodyLimits],
+        slots: FromDishka[UploadSlots],
     ) -> Response[BatchBody]:
         """Upload many images as a form with several fields `files`.
 
         There is one result for each file, in their order; a refused file does not stop the others.
         """
-        with await _read_form(request, limits, {_FILES: limits.batch_files}, batch=True) as form:
+        wanted = {_FILES: limits.batch_files}
+        with slots.taken(), await _read_form(request, limits, wanted, batch=True) as form:
             options = options_from(form.fields)
-            results = [await self._upload_one(request, upload, part, options) for part in form.files]
+            results = [await self._upload_one(request, upload, part, options, limits) for part in form.files]
         return Response(BatchBody(results), status_code=200)
 
     async def _upload_one(
-        self, request: AnyRequest, upload: UploadImage, part: FilePart, options: UploadOptions
+        self,
+        request: AnyRequest,
+        upload: UploadImage,
+        part: FilePart,
+        options: UploadOptions,
+        limits: BodyLimits,
     ) -> BatchImageBody | RefusedBody:
         try:
             if part.too_large:
-                raise FileTooLarge
+                raise FileTooLarge(limits.file_bytes)
             if not part.spool.size:
                 raise InvalidRequest("The file is empty.")
             return batch_item(await upload(_command(request, part, options)))
@@ -161,18 +170,30 @@ class ImagesController(Controller):
         await delete_image(DeleteCommand(parse_image_id(image_id), ANONYMOUS, token))
 
 
+async def _read_bytes(request: AnyRequest, limits: BodyLimits) -> Spool:
+    return await read_raw(
+        request.receive,
+        _content_length(request),
+        limit=limits.file_bytes,
+        seconds=limits.seconds,
+        spool_directory=limits.spool_directory,
+    )
+
+
 async def _read_form(
     request: AnyRequest, limits: BodyLimits, file_fields: dict[str, int], *, batch: bool
 ) -> Form:
-    count = sum(file_fields.values())
+    length = _content_length(request)
+    # A batch gets more time only for bytes that it has announced.
+    files = min(sum(file_fields.values()), 1 + (length or 0) // limits.file_bytes)
     return await read_form(
         request.receive,
         request.headers.get("content-type", ""),
-        _content_length(request),
+        length,
         file_fields=file_fields,
         max_file_bytes=limits.file_bytes,
         max_fields=limits.fields,
-        seconds=limits.seconds * count,
+        seconds=limits.seconds * files,
         spool_directory=limits.spool_directory,
         oversize="mark" if batch else "raise",
     )

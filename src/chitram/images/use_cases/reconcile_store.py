@@ -10,15 +10,30 @@ import msgspec
 
 from chitram.images.ports import BlobCatalogue, BlobStore, StoredObject
 from chitram.kernel.clock import Clock
+from chitram.kernel.errors import Category, ChitramError
 
 _BATCH = 500
 
 
 class ReconcileCommand(msgspec.Struct, frozen=True):
-    """Remove orphans older than `grace`, or with `apply` false only count them."""
+    """Remove orphans older than `grace`, or with `apply` false only count them.
+
+    `force` removes them also when the database knows no blob at all.
+    """
 
     grace: timedelta
     apply: bool = False
+    force: bool = False
+
+
+class EmptyDatabase(ChitramError):
+    """Nothing may be removed: more likely this is the wrong database than an empty one."""
+
+    code = "EMPTY_DATABASE"
+    category = Category.CONFLICT
+    default_message = (
+        "The database knows no image at all. If it is the right one, --force removes every object."
+    )
 
 
 class ReconcileReport(msgspec.Struct):
@@ -52,10 +67,18 @@ class ReconcileStore:
         self._clock = clock
 
     async def __call__(self, command: ReconcileCommand) -> ReconcileReport:
+        """Compare. Raises `EmptyDatabase` rather than take every object for an orphan."""
         report = ReconcileReport()
+        if command.apply and not command.force and not await self._knows_any():
+            raise EmptyDatabase
         await self._remove_orphans(command, report)
         await self._find_missing(report)
         return report
+
+    async def _knows_any(self) -> bool:
+        async for _ in self._catalogue.live():
+            return True
+        return False
 
     async def _remove_orphans(self, command: ReconcileCommand, report: ReconcileReport) -> None:
         oldest_safe = self._clock.now() - command.grace

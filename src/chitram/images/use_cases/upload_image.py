@@ -124,7 +124,9 @@ class UploadImage:
                 await self._discard(own)
                 own = None
                 continue
-            except CommitUncertain:
+            except CommitUncertain as uncertain:
+                if uncertain.timed_out:
+                    raise
                 # The row may be there, so its object has to stay, whatever the second look says.
                 await self._confirm(image)
             except Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import os
 import signal
 
 import asyncpg
@@ -16,6 +17,7 @@ from chitram.platform.embedded.process import Process, StopStep, start
 from chitram.platform.embedded.service import ReadyStep, Service
 from chitram.platform.embedded.users import can_enter, check_named, server_user
 
+DEFAULT_CONNECTIONS = 100
 _SUPERUSER = "postgres"
 _NAME = "chitram"  # of the application's role and of its database
 
@@ -39,6 +41,12 @@ _CONNECT_SECONDS = 5.0
 _STOP = (StopStep(signal.SIGINT, 30), StopStep(signal.SIGQUIT, 10))
 
 
+def ignore_client_variables() -> None:
+    """Keep the caller's PG* variables, meant for other servers, out of this process and its children."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+
+
 class Postgres:
     """The server on one data directory; it keeps its port and passwords when started again.
 
@@ -48,13 +56,17 @@ class Postgres:
     Args:
         directory: held by the caller.
         durable: False switches fsync off, for tests.
+        connections: how many it takes at once.
 
     Raises `StartError` when there is no server to run, or no user to run it as.
     """
 
-    def __init__(self, directory: DataDirectory, *, durable: bool = True) -> None:
+    def __init__(
+        self, directory: DataDirectory, *, durable: bool = True, connections: int = DEFAULT_CONNECTIONS
+    ) -> None:
         self._directory = directory
         self._durable = durable
+        self._connections = connections
         check_named()
         self._user = server_user(directory.cluster)
         if self._user and not can_enter(self._user, directory.path):
@@ -98,6 +110,7 @@ class Postgres:
             "cluster_name": cluster.marker(files),
             "fsync": "on" if self._durable else "off",
             "log_checkpoints": "off",
+            "max_connections": str(self._connections),
         }
         return start(
             "PostgreSQL",

@@ -13,7 +13,7 @@ import msgspec
 from chitram.platform.embedded import valkey
 from chitram.platform.embedded.directory import DataDirectory, InUse
 from chitram.platform.embedded.errors import StartError
-from chitram.platform.embedded.postgres import Postgres
+from chitram.platform.embedded.postgres import Postgres, ignore_client_variables
 from chitram.platform.embedded.service import running
 from chitram.platform.settings import Settings, data_dir
 
@@ -45,6 +45,7 @@ def attached(settings: Settings) -> Iterator[Settings]:
 def _started(settings: Settings, directory: DataDirectory, servers: ExitStack) -> Settings:
     urls = {}
     if not settings.database_url:
+        ignore_client_variables()
         postgres = Postgres(directory)
         servers.enter_context(running(postgres.service))
         urls["database_url"] = postgres.url
@@ -61,6 +62,7 @@ def _of_running(settings: Settings, directory: DataDirectory, in_use: InUse) -> 
         raise in_use
     urls = {}
     if not settings.database_url:
+        ignore_client_variables()
         urls["database_url"] = published.database_url
         check_database(published.database_url)
     if not settings.valkey_url:

@@ -25,7 +25,7 @@ _log = structlog.get_logger("chitram.access")
 
 
 class RequestEnvelope:
-    """Outermost ASGI layer.
+    """ASGI layer around the whole application.
 
     Gives every answer an `X-Request-ID`, writes one access line per request (no query string, no
     header, no body: these may hold tokens), and turns what escaped everything else into the one
