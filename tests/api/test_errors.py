@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.api.conftest import StartApi
 from tests.support.api import UPLOAD, Api, log_of
 from tests.support.photos import jpeg
 
-ID = uuid4()
+ID = UUID("01900000-0000-7000-8000-000000000000")
 
 
 @pytest.mark.parametrize(
