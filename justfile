@@ -41,8 +41,7 @@ test *arguments: _dev-env
     set -euo pipefail
     if [ $# -gt 0 ]; then exec "{{ bin }}/python" -m pytest "$@"; fi
     "{{ bin }}/coverage" erase
-    # One half of the tests for each of two processors; a file stays whole, with its servers.
-    "{{ bin }}/coverage" run -m pytest -n 2 --dist loadfile
+    "{{ bin }}/coverage" run -m pytest
     "{{ bin }}/coverage" combine --quiet
     "{{ bin }}/coverage" report
 
