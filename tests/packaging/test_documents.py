@@ -77,3 +77,8 @@ def test_every_relative_link_of_a_document_leads_somewhere(path: Path) -> None:
         if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
             broken.append(link)
     assert broken == []
+
+
+def test_nothing_is_left_to_be_filled_in() -> None:
+    for document in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")):
+        assert not re.search(r"@[A-Z]+@|TODO|FIXME", document.read_text()), document
