@@ -85,7 +85,8 @@ async def running_up(site: Site) -> AsyncIterator[Up]:
         "-m",
         "chitram.main.cli",
         "up",
-        env=site.environment,
+        # Not measured: its parts are, by their own tests, and it would start half as fast.
+        env={name: value for name, value in site.environment.items() if not name.startswith("COVERAGE")},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
