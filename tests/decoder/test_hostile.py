@@ -138,13 +138,13 @@ async def test_a_spool_shorter_than_it_should_be_is_a_fault_of_the_store(
     pool: DecoderPool, upload: Upload
 ) -> None:
     received = upload(photos.jpeg())
-    received.size += 1  # type: ignore[misc] # the helper's size is a plain attribute
+    received.size += 1  # type: ignore[misc] # a plain attribute of the stand-in
     with pytest.raises(StorageUnavailable):
         await pool.inspect(received)
 
 
 async def test_a_closed_spool_is_a_fault_of_the_store(pool: DecoderPool, upload: Upload) -> None:
     received = upload(photos.jpeg())
-    received.file.close()  # type: ignore[attr-defined] # the helper's file
+    received.file.close()  # type: ignore[attr-defined] # the stand-in's file
     with pytest.raises(StorageUnavailable):
         await pool.inspect(received)
