@@ -44,7 +44,10 @@ def example() -> dict[str, str]:
 
 def environment_of(service: str) -> dict[str, str]:
     """Return what compose would set for a service, each empty secret filled with `s3cret`."""
-    values = {name: value or "s3cret" for name, value in example().items()}
+    values = {
+        name: value or "s3cret-of-48-characters-as-make-env-writes-it-out"
+        for name, value in example().items()
+    }
     return {
         name: VARIABLE.sub(lambda found: values[found[1]], str(value))
         for name, value in SERVICES[service].get("environment", {}).items()

@@ -100,6 +100,9 @@ async def running_api(
         "DATABASE_URL": database_url,
         "VALKEY_URL": valkey_url,
         "DATA_DIR": data_dir,
+        "SECRET_KEYS": "a-key-that-only-tests-ever-sign-with",
+        # Tests upload more in a minute than one client may.
+        "UPLOADS_PER_MINUTE": 0,
         **(settings or {}),
     }
     environment |= {f"{PREFIX}{name}": str(value) for name, value in given.items()}

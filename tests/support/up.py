@@ -34,7 +34,7 @@ class Site:
     @property
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        given = {"DATA_DIR": str(self.data_dir), "HTTP_PORT": "0", **self.settings}
+        given = {"DATA_DIR": str(self.data_dir), "HTTP_PORT": "0", "UPLOADS_PER_MINUTE": "0", **self.settings}
         return inherited | {f"{PREFIX}{name}": value for name, value in given.items()}
 
     async def run(self, *arguments: str) -> tuple[int, str]:

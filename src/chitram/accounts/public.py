@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -15,3 +16,11 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 ANONYMOUS = Principal()
+
+
+class Authenticator(Protocol):
+    """Says who makes a request."""
+
+    async def principal(self, authorization: str | None, api_key: str | None) -> Principal:
+        """Read the `Authorization` and `X-API-Key` header fields of a request."""
+        ...

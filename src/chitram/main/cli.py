@@ -102,6 +102,11 @@ def _with_servers(settings: Settings) -> Settings:
     for name in ("database_url", "valkey_url"):
         if not getattr(settings, name):
             raise SettingsError(f"CHITRAM_{name.upper()} is empty. Set it, or use `chitram up`.")
+    if not settings.secret_keys:
+        raise SettingsError(
+            "CHITRAM_SECRET_KEYS is empty. Set one or more random texts of at least 32 characters, "
+            "the same for every process, or use `chitram up`."
+        )
     return settings
 
 

@@ -11,6 +11,7 @@ from saq import Queue
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from valkey.asyncio import Valkey
 
+from chitram.accounts.providers import AccountsProvider
 from chitram.delivery.providers import DeliveryProvider
 from chitram.images.entrypoints.jobs import DeleteBlobJob
 from chitram.images.providers import ImagesAdapters, ImagesUseCases
@@ -107,6 +108,7 @@ def make_container(settings: Settings) -> AsyncContainer:
     """Wire everything together; nothing is connected until it is asked for."""
     return make_async_container(
         PlatformProvider(),
+        AccountsProvider(),
         ImagesAdapters(),
         ImagesUseCases(),
         DeliveryProvider(),

@@ -131,6 +131,7 @@ class _Up:
 
     def _start(self) -> None:
         self._choose_port()
+        self._choose_secret_keys()
         self._start_postgres()
         self._start_valkey()
         self._teller.step("database schema")
@@ -153,6 +154,11 @@ class _Up:
         except OSError as error:
             raise _port_refusal(host, port, error) from error
         self._settings = msgspec.structs.replace(self._settings, http_port=port)
+
+    def _choose_secret_keys(self) -> None:
+        if not self._settings.secret_keys:
+            generated = self._directory.secrets().secret_key
+            self._settings = msgspec.structs.replace(self._settings, secret_keys=(generated,))
 
     def _start_postgres(self) -> None:
         if self._settings.database_url:

@@ -16,6 +16,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 _LONGEST_SECONDS = 10 * 365 * 86_400
+PerMinute = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
@@ -28,7 +29,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Sizes are bytes and times seconds. An empty `database_url` or `valkey_url` means the embedded
     server of `chitram up`; an empty `storage_urls` means the folder `objects` of the data
-    directory. `database_url` is `postgresql://user:password@host:port/name`.
+    directory. `database_url` is `postgresql://user:password@host:port/name`. Limits per minute are
+    off at 0. Of `secret_keys` the first signs and all verify.
     """
 
     http_host: str = "127.0.0.1"
@@ -47,6 +49,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "png",
     )
     metadata_policy: Literal["strip", "keep"] = "strip"
+
+    uploads_per_minute: PerMinute = 10
+    reads_per_minute: PerMinute = 0
+    logins_per_minute: PerMinute = 10
+    rate_limit_allow: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    forwarded_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+
+    metadata_cache_seconds: Annotated[int, msgspec.Meta(ge=0, le=86_400)] = 3600
+
+    file_delivery: Literal["app", "accel", "redirect"] = "app"
+    public_base_url: str = ""
+    secret_keys: tuple[Annotated[str, msgspec.Meta(min_length=32)], ...] = ()
+    direct_upload_seconds: Annotated[int, msgspec.Meta(ge=10, le=86_400)] = 900
 
     upload_concurrency: Annotated[int, msgspec.Meta(ge=1, le=512)] = 64
     upload_wait_seconds: Seconds = 20.0
@@ -79,7 +95,7 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         if field not in known:
             raise SettingsError(f"{name} is not a setting. See the list in the README.")
         listed = "tuple[" in str(known[field])
-        values[field] = [part.strip() for part in value.split(",")] if listed else value
+        values[field] = [part.strip() for part in value.split(",") if part.strip()] if listed else value
     for field, given in values.items():
         _check(field, known[field], given)
     settings: Settings = msgspec.convert(values, Settings, strict=False)
@@ -102,8 +118,8 @@ def _check(field: str, kind: object, value: object) -> None:
     try:
         msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        # Addresses hold passwords, so the value of one is not repeated.
-        shown = "" if field.endswith(("_url", "_urls")) else f"={value!r}"
+        # Addresses hold passwords, and keys are secret: their values are not repeated.
+        shown = "" if field.endswith(("_url", "_urls", "_keys")) else f"={value!r}"
         raise SettingsError(f"{PREFIX}{field.upper()}{shown} is not allowed: {error}") from error
 
 

@@ -19,6 +19,7 @@ _FIRST_START_BYTES = 160 << 20
 # One more segment of write-ahead log, with room for an upload or two.
 _START_BYTES = 48 << 20
 _PASSWORD_BYTES = 24
+_KEY_BYTES = 32
 
 
 class InUse(StartError):
@@ -34,11 +35,12 @@ class InUse(StartError):
 
 
 class Secrets(msgspec.Struct, frozen=True):
-    """Passwords that were generated for the servers of one data directory."""
+    """Passwords that were generated for the servers of one data directory, and a key to sign with."""
 
     postgres_superuser: str
     postgres: str
     valkey: str
+    secret_key: str = ""
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -119,7 +121,7 @@ class DataDirectory:
     def secrets(self) -> Secrets:
         """Read the generated passwords, making them the first time."""
         try:
-            return msgspec.json.decode(self._secrets.read_bytes(), type=Secrets)
+            return self._completed(msgspec.json.decode(self._secrets.read_bytes(), type=Secrets))
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -131,9 +133,16 @@ class DataDirectory:
                 f"{self._secrets} is missing, without which the database in {self.cluster} stays "
                 "closed. Bring it back from a backup."
             )
-        made = Secrets(*(secrets.token_urlsafe(_PASSWORD_BYTES) for _ in Secrets.__struct_fields__))
-        _write_private(self._secrets, msgspec.json.encode(made))
-        return made
+        made = Secrets(*(secrets.token_urlsafe(_PASSWORD_BYTES) for _ in range(3)))
+        return self._completed(made)
+
+    def _completed(self, read: Secrets) -> Secrets:
+        """Add what directories of earlier releases lack."""
+        if read.secret_key:
+            return read
+        complete = msgspec.structs.replace(read, secret_key=secrets.token_urlsafe(_KEY_BYTES))
+        _write_private(self._secrets, msgspec.json.encode(complete))
+        return complete
 
     def publish(self, running: Running) -> None:
         """Write down what runs, for commands on the same machine."""

@@ -32,6 +32,7 @@ class BlobRow(DefaultBase):
     __table_args__ = (
         Index("uq_blobs_live_sha256", "sha256", unique=True, postgresql_where=text("state = 'live'")),
         Index("ix_blobs_without_dimensions", "id", postgresql_where=text("width IS NULL AND state = 'live'")),
+        Index("ix_blobs_shard_id", "shard", "id"),
     )
 
 
@@ -60,6 +61,26 @@ class ImageRow(DefaultBase):
         Index("ix_images_owner_id_id", "owner_id", "id", postgresql_where=text("owner_id IS NOT NULL")),
         Index("ix_images_expires_at", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     )
+
+
+class UploadRow(DefaultBase):
+    """A direct upload: begun, and completed once `image_id` is set."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[UUID] = mapped_column(PG_UUID(as_uuid=True), primary_key=True)
+    owner_id: Mapped[UUID | None] = mapped_column(PG_UUID(as_uuid=True))
+    token_hash: Mapped[bytes | None] = mapped_column(BYTEA)
+    shard: Mapped[str] = mapped_column(Text)
+    filename: Mapped[str | None] = mapped_column(Text)
+    content_type: Mapped[str | None] = mapped_column(Text)
+    visibility: Mapped[str] = mapped_column(Text)
+    expires_in: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True))
+    expires_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True))
+    image_id: Mapped[UUID | None] = mapped_column(PG_UUID(as_uuid=True))
+
+    __table_args__ = (Index("ix_uploads_expires_at", "expires_at"),)
 
 
 def blob_from(row: BlobRow) -> Blob:
