@@ -36,6 +36,8 @@ ONE_SHOT = {"migrate"}
 # ${NAME}, ${NAME:-default} and ${NAME:?message}; $$ is a dollar sign.
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::([-?])([^}]*))?\}")
 
+SECRET = "as-long-as-what-make-env-writes-which-is-48-long-"
+
 
 def example() -> dict[str, str]:
     lines = (line.partition("=") for line in EXAMPLE.read_text().splitlines() if "=" in line)
@@ -43,11 +45,8 @@ def example() -> dict[str, str]:
 
 
 def environment_of(service: str) -> dict[str, str]:
-    """Return what compose would set for a service, each empty secret filled with `s3cret`."""
-    values = {
-        name: value or "s3cret-of-48-characters-as-make-env-writes-it-out"
-        for name, value in example().items()
-    }
+    """Return what compose would set for a service, each empty secret filled with `SECRET`."""
+    values = {name: value or SECRET for name, value in example().items()}
     return {
         name: VARIABLE.sub(lambda found: values[found[1]], str(value))
         for name, value in SERVICES[service].get("environment", {}).items()
@@ -158,7 +157,7 @@ def test_the_settings_of_a_service_are_accepted(service: str) -> None:
     settings = load_settings(environment)
     assert settings.http_host == "0.0.0.0"  # noqa: S104 - inside its container, or no port could be published
     assert settings.data_dir == "/data"
-    assert settings.database_url == "postgresql://chitram:s3cret@postgres:5432/chitram"
+    assert settings.database_url == f"postgresql://chitram:{SECRET}@postgres:5432/chitram"
     assert stores_from_settings(settings, environment).primary.name == "main"
 
 
