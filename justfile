@@ -45,6 +45,10 @@ test *arguments: _dev-env
     "{{ bin }}/coverage" combine --quiet
     "{{ bin }}/coverage" report
 
+# Run the long tests too, which measure and break things on purpose, and print what they found
+test-full *arguments: _dev-env
+    @"{{ bin }}/python" -m pytest -m "long or not long" "$@"
+
 # What CI runs: format, lint, types, import contracts, OpenAPI drift, tests
 check: _dev-env lint openapi-check test
 
