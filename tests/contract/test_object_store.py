@@ -344,6 +344,10 @@ async def test_refuses_what_is_no_key(store: ObjectStore, key: str) -> None:
         await store.stat(key)
     with pytest.raises(ValueError):
         await store.delete(key)
+    with pytest.raises(ValueError):
+        await store.presign("GET", key, 60)
+    with pytest.raises(ValueError):
+        store.internal_path(key)
     assert await keys_of(store) == []
 
 
@@ -402,6 +406,22 @@ async def test_a_cancelled_put_soon_stops_asking_for_chunks(store: ObjectStore) 
     resume.set()
     assert await asyncio.to_thread(ended.wait, 10)
     assert asked == [0]
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, 604_801])
+async def test_refuses_to_make_an_address_for_no_time_or_for_ever(store: ObjectStore, seconds: int) -> None:
+    with pytest.raises(ValueError):
+        await store.presign("GET", KEY, seconds)
+
+
+async def test_a_store_gives_an_address_or_a_path_but_not_both(store: ObjectStore) -> None:
+    assert await store.presign("GET", KEY, 60) is None or store.internal_path(KEY) is None
+
+
+async def test_the_path_of_an_object_leads_to_its_bytes(store: ObjectStore, tmp_path: Path) -> None:
+    await keep(store, KEY, ALPHABET)
+    if (path := store.internal_path(KEY)) is not None:
+        assert (tmp_path / "objects" / path).read_bytes() == ALPHABET
 
 
 async def test_a_working_store_passes_its_check(store: ObjectStore) -> None:

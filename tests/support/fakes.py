@@ -187,7 +187,9 @@ class FakeBlobStore:
         if self.error:
             raise self.error
 
-    async def put(self, blob_id: UUID, shard: str, chunks: Iterable[bytes], size: int) -> None:
+    async def put(
+        self, blob_id: UUID, shard: str, chunks: Iterable[bytes], size: int, media_type: str
+    ) -> None:
         self._check()
         content = b"".join(chunks)
         assert len(content) == size

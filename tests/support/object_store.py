@@ -6,8 +6,16 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
+from typing import Literal
 
-from chitram.platform.objects.base import ObjectNotFound, ObjectStat, check_key, split_prefix
+from chitram.platform.objects.base import (
+    DEFAULT_MEDIA_TYPE,
+    ObjectNotFound,
+    ObjectStat,
+    check_key,
+    check_presigned_seconds,
+    split_prefix,
+)
 from chitram.platform.objects.blocking import counted
 
 
@@ -17,6 +25,7 @@ class MemoryStore:
     Attributes:
         objects: what is stored, by key.
         modified: when it was, by key.
+        media_types: what it was put as, by key.
         fail_with: raised by every call while it is set.
     """
 
@@ -24,6 +33,7 @@ class MemoryStore:
         self._name = name
         self.objects: dict[str, bytes] = {}
         self.modified: dict[str, datetime] = {}
+        self.media_types: dict[str, str] = {}
         self.fail_with: Exception | None = None
 
     @property
@@ -33,7 +43,9 @@ class MemoryStore:
     async def start(self) -> None:
         self._fail()
 
-    async def put(self, key: str, chunks: Iterable[bytes], size: int) -> None:
+    async def put(
+        self, key: str, chunks: Iterable[bytes], size: int, media_type: str = DEFAULT_MEDIA_TYPE
+    ) -> None:
         check_key(key)
         self._fail()
         abandoned = threading.Event()
@@ -42,6 +54,7 @@ class MemoryStore:
         finally:
             abandoned.set()
         self.modified[key] = datetime.now(UTC)
+        self.media_types[key] = media_type
 
     async def open(self, key: str) -> MemoryObject:
         check_key(key)
@@ -49,6 +62,13 @@ class MemoryStore:
         if key not in self.objects:
             raise ObjectNotFound
         return MemoryObject(self.objects[key])
+
+    async def presign(self, method: Literal["GET", "PUT"], key: str, seconds: int) -> None:
+        check_key(key)
+        check_presigned_seconds(seconds)
+
+    def internal_path(self, key: str) -> None:
+        check_key(key)
 
     async def stat(self, key: str) -> ObjectStat | None:
         check_key(key)

@@ -24,7 +24,7 @@ class ReconcilingHouse(House):
 
     async def orphan(self) -> UUID:
         orphan = uuid4()
-        await self.store.put(orphan, self.store.shard, [b"lost"], 4)
+        await self.store.put(orphan, self.store.shard, [b"lost"], 4, "image/jpeg")
         return orphan
 
 

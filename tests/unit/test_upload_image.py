@@ -154,8 +154,10 @@ async def test_joins_the_other_upload_when_it_loses_the_race_for_a_content() -> 
     class Racing(FakeBlobStore):
         """Lets another upload of the same bytes finish while ours is being stored."""
 
-        async def put(self, blob_id: UUID, shard: str, chunks: Iterable[bytes], size: int) -> None:
-            await super().put(blob_id, shard, chunks, size)
+        async def put(
+            self, blob_id: UUID, shard: str, chunks: Iterable[bytes], size: int, media_type: str
+        ) -> None:
+            await super().put(blob_id, shard, chunks, size, media_type)
             if len(self.objects) == 1:
                 await other.take()
 

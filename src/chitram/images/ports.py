@@ -42,7 +42,9 @@ class BlobStore(Protocol):
         """Name of the store that new blobs go to."""
         ...
 
-    async def put(self, blob_id: UUID, shard: str, chunks: Iterable[bytes], size: int) -> None:
+    async def put(
+        self, blob_id: UUID, shard: str, chunks: Iterable[bytes], size: int, media_type: str
+    ) -> None:
         """Store a blob's bytes; durable once it returns, invisible when it fails."""
         ...
 

@@ -28,8 +28,10 @@ class ObjectBlobStore:
     def shard(self) -> str:
         return self._stores.primary.name
 
-    async def put(self, blob_id: UUID, shard: str, chunks: Iterable[bytes], size: int) -> None:
-        await self._stores.by_name(shard).put(blob_key(blob_id), chunks, size)
+    async def put(
+        self, blob_id: UUID, shard: str, chunks: Iterable[bytes], size: int, media_type: str
+    ) -> None:
+        await self._stores.by_name(shard).put(blob_key(blob_id), chunks, size, media_type)
 
     async def size(self, blob_id: UUID, shard: str) -> int | None:
         found = await self._stores.by_name(shard).stat(blob_key(blob_id))

@@ -178,7 +178,7 @@ class UploadImage:
 
     async def _put(self, received: Received, inspection: Inspection, blob: Blob) -> None:
         chunks = stored_chunks(received, inspection.pieces)
-        await self._blobs.put(blob.id, blob.shard, chunks, inspection.size)
+        await self._blobs.put(blob.id, blob.shard, chunks, inspection.size, blob.format.media_type)
 
     def _new_blob(self, inspection: Inspection) -> Blob:
         return Blob(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 # 255 is what common file systems allow for a name, 1024 what S3 allows for a key.
 _MAX_SEGMENT = 255
 _MAX_KEY = 1024
+# What S3 takes for the life of an address.
+_MAX_PRESIGNED_SECONDS = 7 * 86_400
+DEFAULT_MEDIA_TYPE = "application/octet-stream"
 _SEGMENT = re.compile(r"[a-z0-9][a-z0-9._-]*", re.ASCII)
 
 
@@ -74,8 +77,13 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def put(self, key: str, chunks: Iterable[bytes], size: int) -> None:
+    async def put(
+        self, key: str, chunks: Iterable[bytes], size: int, media_type: str = DEFAULT_MEDIA_TYPE
+    ) -> None:
         """Store `size` bytes under `key`, replacing what was there; durable once it returns.
+
+        `media_type` is what a server says of the object to whoever fetches it by an address of its
+        own; a local store keeps none.
 
         `chunks` is consumed in a worker thread, never on the event loop; what it raises is raised
         here. Chunks that are not `size` bytes in all are a `ValueError`. When the call is
@@ -86,6 +94,18 @@ class ObjectStore(Protocol):
 
     async def open(self, key: str) -> OpenObject:
         """Open an object for reading; raises `ObjectNotFound`."""
+        ...
+
+    async def presign(self, method: Literal["GET", "PUT"], key: str, seconds: int) -> str | None:
+        """Make an address at which whoever has it may do `method` to `key` for `seconds`.
+
+        None when the store has no addresses of its own. Nothing is asked of the server, so the
+        object need not be there. `seconds` are 1 to 604800, else it is a `ValueError`.
+        """
+        ...
+
+    def internal_path(self, key: str) -> str | None:
+        """Path of an object below the directory of a local store; None for every other store."""
         ...
 
     async def stat(self, key: str) -> ObjectStat | None:
@@ -134,6 +154,13 @@ def check_key(key: str) -> str:
     if not is_key(key):
         raise ValueError("this is not an object key")
     return key
+
+
+def check_presigned_seconds(seconds: int) -> int:
+    """Return `seconds`; raises `ValueError` when no address may live that long."""
+    if not 1 <= seconds <= _MAX_PRESIGNED_SECONDS:
+        raise ValueError("an address may be made for 1 second to 7 days")
+    return seconds
 
 
 def split_prefix(prefix: str) -> tuple[str, str]:

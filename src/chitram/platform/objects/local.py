@@ -9,12 +9,19 @@ from datetime import datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import structlog
 
 from chitram.kernel.errors import StorageUnavailable
-from chitram.platform.objects.base import ObjectNotFound, ObjectStat, check_key, split_prefix
+from chitram.platform.objects.base import (
+    DEFAULT_MEDIA_TYPE,
+    ObjectNotFound,
+    ObjectStat,
+    check_key,
+    check_presigned_seconds,
+    split_prefix,
+)
 from chitram.platform.objects.blocking import Threads, counted
 from chitram.platform.objects.directory import Directory, File
 from chitram.platform.settings import SettingsError
@@ -70,7 +77,13 @@ class LocalStore:
             ) from error
         await self.check()
 
-    async def put(self, key: str, chunks: Iterable[bytes], size: int) -> None:
+    async def put(
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        size: int,
+        media_type: str = DEFAULT_MEDIA_TYPE,  # noqa: ARG002 - part of the protocol
+    ) -> None:
         check_key(key)
         abandoned = threading.Event()
         write = partial(self._directory.write, key, counted(chunks, size, abandoned))
@@ -84,6 +97,14 @@ class LocalStore:
         if file is None:
             raise ObjectNotFound
         return OpenFile(file, self._call)
+
+    async def presign(self, method: Literal["GET", "PUT"], key: str, seconds: int) -> None:  # noqa: ARG002 - part of the protocol
+        """Return None: a directory has no addresses."""
+        check_key(key)
+        check_presigned_seconds(seconds)
+
+    def internal_path(self, key: str) -> str:
+        return check_key(key)
 
     async def stat(self, key: str) -> ObjectStat | None:
         return await self._call(partial(self._directory.stat, check_key(key)))

@@ -22,7 +22,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 _REGION = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 _ENDPOINT = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?/?", re.ASCII)
 _CREDENTIAL = re.compile(r"[!-~]+")
-_OPTIONS = {"endpoint", "region"}
+_OPTIONS = {"endpoint", "region", "public"}
 _DEFAULT_REGION = "us-east-1"
 
 
@@ -108,7 +108,7 @@ def _bucket(name: str, parts: SplitResult, environment: Mapping[str, str]) -> Bu
     userinfo, _, bucket = parts.netloc.rpartition("@")
     options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     if parts.path not in {"", "/"} or parts.fragment or not options.keys() <= _OPTIONS:
-        raise _wrong(name, "its URL has to be s3://bucket?endpoint=…&region=…, without a path")
+        raise _wrong(name, "its URL has to be s3://bucket?endpoint=…&region=…&public=…, without a path")
     region = options.get("region", _DEFAULT_REGION)
     endpoint = options.get("endpoint", f"https://s3.{region}.amazonaws.com")
     if not _BUCKET.fullmatch(bucket):
@@ -117,6 +117,9 @@ def _bucket(name: str, parts: SplitResult, environment: Mapping[str, str]) -> Bu
         raise _wrong(name, "region has to be like us-east-1")
     if not _ENDPOINT.fullmatch(endpoint):
         raise _wrong(name, "endpoint has to be http:// or https://, a host and perhaps a port")
+    public = options.get("public", endpoint)
+    if not _ENDPOINT.fullmatch(public):
+        raise _wrong(name, "public has to be http:// or https://, a host and perhaps a port")
     access_key_id, secret_access_key, session_token = _credentials(name, userinfo, environment)
     return Bucket(
         name=bucket,
@@ -125,6 +128,7 @@ def _bucket(name: str, parts: SplitResult, environment: Mapping[str, str]) -> Bu
         access_key_id=access_key_id,
         secret_access_key=secret_access_key,
         session_token=session_token,
+        public=public.rstrip("/"),
     )
 
 

@@ -8,13 +8,22 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
-from typing import IO, TYPE_CHECKING, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Literal, TypeVar, cast
 
 import structlog
+from obstore import sign
 from obstore.exceptions import BaseError
 
 from chitram.kernel.errors import StorageUnavailable
-from chitram.platform.objects.base import ObjectNotFound, ObjectStat, check_key, is_key, split_prefix
+from chitram.platform.objects.base import (
+    DEFAULT_MEDIA_TYPE,
+    ObjectNotFound,
+    ObjectStat,
+    check_key,
+    check_presigned_seconds,
+    is_key,
+    split_prefix,
+)
 from chitram.platform.objects.blocking import Threads, counted
 from chitram.platform.objects.s3 import Bucket, connect, reason, status
 from chitram.platform.settings import SettingsError
@@ -62,6 +71,8 @@ class RemoteStore:
         self._client = connect(bucket, seconds, {"read_timeout": stalled, "timeout": timedelta(minutes=1)})
         # A read time-out would count the time that sending takes.
         self._sender = connect(bucket, seconds, {"timeout": timedelta(seconds=self._patience(_PART_BYTES))})
+        # Signatures hold the host, so addresses are signed for the one that clients reach.
+        self._signer = connect(bucket.as_clients_see_it(), seconds, {})
         self._readers = Threads(f"{name}-read", _READ_THREADS)
         self._writers = Threads(f"{name}-write", _WRITE_THREADS)
 
@@ -80,10 +91,13 @@ class RemoteStore:
                 ) from None
             raise self._unavailable(error) from None
 
-    async def put(self, key: str, chunks: Iterable[bytes], size: int) -> None:
+    async def put(
+        self, key: str, chunks: Iterable[bytes], size: int, media_type: str = DEFAULT_MEDIA_TYPE
+    ) -> None:
         check_key(key)
         abandoned = threading.Event()
-        send = partial(self._send, key, counted(chunks, size, abandoned), multipart=size > _PART_BYTES)
+        source = _Source(counted(chunks, size, abandoned))
+        send = partial(self._send, key, source, media_type, multipart=size > _PART_BYTES)
         sending = asyncio.ensure_future(self._call(send, self._writers, self._patience(size)))
         try:
             await asyncio.wait({sending}, timeout=self._seconds / 2)
@@ -100,6 +114,13 @@ class RemoteStore:
         if meta is None:
             raise ObjectNotFound
         return OpenRemote(self, meta)
+
+    async def presign(self, method: Literal["GET", "PUT"], key: str, seconds: int) -> str:
+        lifetime = timedelta(seconds=check_presigned_seconds(seconds))
+        return await self._call(partial(sign, self._signer, method, check_key(key), lifetime))
+
+    def internal_path(self, key: str) -> None:
+        check_key(key)
 
     async def stat(self, key: str) -> ObjectStat | None:
         meta = await self._call(partial(self._head, check_key(key)))
@@ -157,12 +178,12 @@ class RemoteStore:
         self._sender.put(_PROBE, io.BytesIO(), use_multipart=False)
         self._client.delete(_PROBE)
 
-    def _send(self, key: str, chunks: Iterator[bytes], *, multipart: bool) -> None:
-        source = _Source(chunks)
+    def _send(self, key: str, source: _Source, media_type: str, *, multipart: bool) -> None:
         try:
             self._sender.put(
                 key,
                 cast(IO[bytes], source),
+                attributes={"Content-Type": media_type},
                 use_multipart=multipart,
                 chunk_size=_PART_BYTES,
                 max_concurrency=_PARTS_AT_ONCE,

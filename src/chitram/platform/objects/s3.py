@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,12 @@ _KIND = re.compile(r"kind: (\w{1,64})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """Where a bucket is and what opens it; `endpoint` is the server's URL without the bucket."""
+    """Where a bucket is and what opens it.
+
+    Attributes:
+        endpoint: the server's URL without the bucket.
+        public: the same as clients reach it, when that is another.
+    """
 
     name: str
     endpoint: str
@@ -27,6 +32,11 @@ class Bucket:
     access_key_id: str
     secret_access_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
+    public: str | None = None
+
+    def as_clients_see_it(self) -> Bucket:
+        """The same bucket at the endpoint that clients reach."""
+        return replace(self, endpoint=self.public or self.endpoint)
 
 
 def connect(bucket: Bucket, seconds: float, timeouts: ClientConfig) -> S3Store:
