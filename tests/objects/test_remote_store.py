@@ -21,7 +21,7 @@ import pytest
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.objects.base import ObjectNotFound
 from chitram.platform.objects.remote import RemoteStore
-from chitram.platform.objects.s3 import Bucket
+from chitram.platform.objects.s3 import Bucket, connect, create_bucket
 from chitram.platform.settings import SettingsError
 from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, bucket_at, free_ports, running_seaweed
 
@@ -35,13 +35,18 @@ async def opened(bucket: Bucket, seconds: float = 4.0) -> AsyncIterator[RemoteSt
     await store.aclose()
 
 
-@contextlib.contextmanager
-def answering(answer: Callable[[str], int | None], body: bytes = b"") -> Iterator[tuple[Bucket, list[str]]]:
-    """An HTTP server that answers a method with a status, or for None not before its end.
+class Asked(list[str]):
+    """The methods that a server was asked for, and the bodies that came with them."""
 
-    It remembers the methods that it was asked for.
-    """
-    asked: list[str] = []
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[bytes] = []
+
+
+@contextlib.contextmanager
+def answering(answer: Callable[[str], int | None], body: bytes = b"") -> Iterator[tuple[Bucket, Asked]]:
+    """An HTTP server that answers a method with a status, or for None not before its end."""
+    asked = Asked()
     ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -49,7 +54,7 @@ def answering(answer: Callable[[str], int | None], body: bytes = b"") -> Iterato
             self.raw_requestline = self.rfile.readline()
             if not self.raw_requestline or not self.parse_request():
                 return
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            asked.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
             asked.append(self.command)
             status = answer(self.command)
             if status is None:
@@ -193,10 +198,82 @@ async def test_a_wrong_secret_is_refused_at_the_start(seaweed: Seaweed) -> None:
         assert "wrong-secret" not in str(refusal.value)
 
 
-async def test_a_missing_bucket_is_refused_at_the_start(seaweed: Seaweed) -> None:
-    async with opened(dataclasses.replace(seaweed.bucket, name="not-there")) as store:
-        with pytest.raises(SettingsError, match=r"'remote'.*NoSuchBucket"):
-            await store.start()
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "auto"])
+async def test_a_missing_bucket_is_made_at_the_start(seaweed: Seaweed, region: str) -> None:
+    missing = dataclasses.replace(seaweed.bucket, name=f"made-in-{region}", region=region)
+    async with opened(missing) as store:
+        await store.start()
+        await store.put(KEY, [b"kept"], 4)
+        assert [found.key async for found in store.list()] == [KEY]
+    async with opened(missing) as store:
+        await store.start()
+        assert await store.stat(KEY)
+
+
+async def test_processes_that_make_a_bucket_at_once_all_start(seaweed: Seaweed) -> None:
+    missing = dataclasses.replace(seaweed.bucket, name="made-by-many")
+    async with contextlib.AsyncExitStack() as stack:
+        stores = [await stack.enter_async_context(opened(missing)) for _ in range(8)]
+        await asyncio.gather(*(store.start() for store in stores))
+        await stores[0].put(KEY, [b"x"], 1)
+        assert await stores[7].stat(KEY)
+
+
+@pytest.mark.parametrize("status", [409, 200])
+async def test_a_bucket_that_is_somebody_elses_is_refused_with_its_name(status: int) -> None:
+    """Its name is taken: it may not be made, nor used."""
+    refusals = iter([404, 403])
+
+    def answer(method: str) -> int:
+        return status if method == "PUT" else next(refusals)
+
+    with answering(answer, b"<Error><Code>NoSuchBucket</Code></Error>") as (bucket, asked):
+        async with opened(bucket) as store:
+            with pytest.raises(SettingsError, match=r"'remote' refuses the bucket 'pictures'.*somebody else"):
+                await store.start()
+    assert asked == ["GET", "PUT", "GET"]
+
+
+@pytest.mark.parametrize("status", [400, 403])
+async def test_a_bucket_that_may_not_be_made_is_refused_with_its_name(status: int) -> None:
+    with answering(
+        lambda method: status if method == "PUT" else 404, b"<Error><Code>NoSuchBucket</Code></Error>"
+    ) as (bucket, _):
+        async with opened(bucket) as store:
+            with pytest.raises(SettingsError, match=r"'pictures' of the store 'remote'.*refuses to make it"):
+                await store.start()
+
+
+@pytest.mark.parametrize("status", [500, None])
+async def test_a_server_that_fails_to_make_a_bucket_is_unavailable(status: int | None) -> None:
+    with answering(
+        lambda method: status if method == "PUT" else 404, b"<Error><Code>NoSuchBucket</Code></Error>"
+    ) as (bucket, _):
+        async with opened(bucket, seconds=1) as store:
+            with pytest.raises(StorageUnavailable):
+                await store.start()
+
+
+async def test_a_bucket_is_made_without_asking_a_proxy(
+    seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    bucket = dataclasses.replace(seaweed.bucket, name="no-proxy")
+    create_bucket(connect(bucket, 4, {}), bucket, 2)
+    monkeypatch.undo()
+    assert connect(bucket, 4, {}).list(chunk_size=1).collect() == []
+
+
+async def test_the_region_is_named_to_the_server_unless_it_is_its_default() -> None:
+    bodies = {}
+    for region in ("us-east-1", "auto", "eu-west-1"):
+        with answering(lambda _: 200) as (bucket, asked):
+            located = dataclasses.replace(bucket, region=region)
+            create_bucket(connect(located, 4, {}), located, 2)
+        bodies[region] = asked.bodies[0]
+    assert (bodies["us-east-1"], bodies["auto"]) == (b"", b"")
+    assert b"<LocationConstraint>eu-west-1</LocationConstraint>" in bodies["eu-west-1"]
 
 
 async def test_a_bucket_that_has_vanished_is_unavailable_and_not_empty(seaweed: Seaweed) -> None:

@@ -25,7 +25,7 @@ from chitram.platform.objects.base import (
     split_prefix,
 )
 from chitram.platform.objects.blocking import Threads, counted
-from chitram.platform.objects.s3 import Bucket, connect, reason, status
+from chitram.platform.objects.s3 import Bucket, BucketRefused, connect, create_bucket, reason, status
 from chitram.platform.settings import SettingsError
 
 if TYPE_CHECKING:  # obstore has these for type checkers alone
@@ -66,6 +66,7 @@ class RemoteStore:
 
     def __init__(self, name: str, bucket: Bucket, *, seconds: float = 4.0) -> None:
         self._name = name
+        self._bucket = bucket
         self._seconds = seconds
         stalled = timedelta(seconds=seconds * 7 / 8)
         self._client = connect(bucket, seconds, {"read_timeout": stalled, "timeout": timedelta(minutes=1)})
@@ -82,12 +83,19 @@ class RemoteStore:
 
     async def start(self) -> None:
         try:
-            await self._readers.run(self._prove, self._seconds * 2)
+            await self._readers.run(self._prove, self._seconds * 3)
+        except BucketRefused as error:
+            raise SettingsError(
+                f"CHITRAM_STORAGE_URLS: the bucket {self._bucket.name!r} of the store {self._name!r} "
+                f"is not there, and its server refuses to make it: {error}. Make it by other means, or "
+                "use an access key that may."
+            ) from None
         except (BaseError, OSError) as error:
             if status(error) in _REFUSED:
                 raise SettingsError(
-                    f"CHITRAM_STORAGE_URLS: the server of the store {self._name!r} refuses: "
-                    f"{reason(error)}. Check its bucket, region, access key and secret key."
+                    f"CHITRAM_STORAGE_URLS: the server of the store {self._name!r} refuses the bucket "
+                    f"{self._bucket.name!r}: {reason(error)}. Check its name, which may be somebody "
+                    "else's, its region, access key and secret key."
                 ) from None
             raise self._unavailable(error) from None
 
@@ -174,7 +182,14 @@ class RemoteStore:
 
     def _prove(self) -> None:
         """List, write and delete: all that this store will ever have to do."""
-        self._client.list(_PROBE, chunk_size=1).collect()
+        try:
+            self._client.list(_PROBE, chunk_size=1).collect()
+        except (BaseError, OSError) as error:
+            if reason(error) != "NoSuchBucket":
+                raise
+            create_bucket(self._client, self._bucket, self._seconds / 2)
+            log.warning("bucket made", store=self._name, bucket=self._bucket.name)
+            self._client.list(_PROBE, chunk_size=1).collect()
         self._sender.put(_PROBE, io.BytesIO(), use_multipart=False)
         self._client.delete(_PROBE)
 

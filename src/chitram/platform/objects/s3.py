@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+import obstore
 from obstore.store import S3Store
 
 if TYPE_CHECKING:  # obstore has these for type checkers alone
@@ -15,6 +19,9 @@ if TYPE_CHECKING:  # obstore has these for type checkers alone
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
 _KIND = re.compile(r"kind: (\w{1,64})")
+# Regions that are the default of their servers and must not be named when a bucket is made.
+_UNNAMED_REGIONS = {"us-east-1", "auto"}
+_ANSWER_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +78,46 @@ def connect(bucket: Bucket, seconds: float, timeouts: ClientConfig) -> S3Store:
             },
         },
     )
+
+
+class BucketRefused(Exception):
+    """The server will not make the bucket; the text is one word for why."""
+
+
+def create_bucket(client: S3Store, bucket: Bucket, seconds: float) -> None:
+    """Make a bucket; that it is there by now is not an error. Blocks.
+
+    obstore signs the request but has no call for it, and the standard library sends it. Raises
+    `BucketRefused`, and `OSError` when the server does not answer within `seconds` or fails.
+    """
+    body = b"" if bucket.region in _UNNAMED_REGIONS else _location(bucket.region)
+    url = urlsplit(obstore.sign(client, "PUT", "", timedelta(minutes=1)))
+    connect_to = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = connect_to(url.hostname or "", url.port, timeout=seconds)
+    try:
+        connection.request("PUT", f"{url.path}?{url.query}", body=body)
+        answer = connection.getresponse()
+        text = answer.read(_ANSWER_BYTES).decode(errors="replace")
+    except http.client.HTTPException as error:
+        raise OSError(type(error).__name__) from error
+    finally:
+        connection.close()
+    # A conflict says that another process was first, or that somebody else has the name: using
+    # the bucket tells which.
+    if answer.status in {HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.CONFLICT}:
+        return
+    found = _CODE.search(text)
+    reason = found[1] if found else str(answer.status)
+    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise OSError(reason)
+    raise BucketRefused(reason)
+
+
+def _location(region: str) -> bytes:
+    return (
+        '<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<LocationConstraint>{region}</LocationConstraint></CreateBucketConfiguration>"
+    ).encode()
 
 
 def status(error: Exception) -> int:
