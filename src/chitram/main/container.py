@@ -24,7 +24,7 @@ from chitram.platform.objects.registry import ObjectStores, stores_from_settings
 from chitram.platform.outbox import Relay
 from chitram.platform.queue import QueueRelay, make_queue
 from chitram.platform.settings import Settings, spool_dir
-from chitram.platform.valkey import make_valkey
+from chitram.platform.valkey import ValkeyGuard, make_valkey
 
 # What the worker of this release can do; other work waits in the outbox for one that can.
 JOB_KINDS = (DeleteBlobJob.kind,)
@@ -68,6 +68,10 @@ class PlatformProvider(Provider):
         client = make_valkey(settings)
         yield client
         await client.aclose()
+
+    @provide
+    def guard(self, client: Valkey) -> ValkeyGuard:
+        return ValkeyGuard(client)
 
     @provide
     def queue(self, client: Valkey) -> Queue:

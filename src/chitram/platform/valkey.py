@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import structlog
 from valkey.asyncio import Valkey
+from valkey.exceptions import ValkeyError
 
 from chitram.platform.settings import Settings
 
 CONNECT_SECONDS = 1.0
 COMMAND_SECONDS = 2.0
+OPEN_SECONDS = 1.0
+# A timer this late says that the event loop was held up, not that the server was slow.
+_LAG_SECONDS = 0.01
+# Each call at a time has a connection of its own; more would only wait for each other's processor.
+_CALLS_AT_ONCE = 32
+
+_T = TypeVar("_T")
+
+_log = structlog.get_logger("chitram.valkey")
 
 
 def make_valkey(settings: Settings, *, command_seconds: float = COMMAND_SECONDS) -> Valkey:
@@ -25,3 +41,102 @@ def make_valkey(settings: Settings, *, command_seconds: float = COMMAND_SECONDS)
         health_check_interval=15,
     )
     return client
+
+
+class ValkeyUnavailable(Exception):
+    """Valkey did not do what it was asked, or not in time; it may still do it later."""
+
+
+class ValkeyGuard:
+    """Calls of Valkey by those who can do without it, and must not be kept waiting.
+
+    A circuit breaker, one for each process: after a failure every call fails at once for
+    `open_seconds`, then a single one tries again, and its success lets all through.
+
+    Args:
+        client: what the calls are given.
+        open_seconds: time between two attempts while Valkey is away.
+    """
+
+    def __init__(self, client: Valkey, *, open_seconds: float = OPEN_SECONDS) -> None:
+        self._client = client
+        self._open_seconds = open_seconds
+        self._turns = asyncio.Semaphore(_CALLS_AT_ONCE)
+        self._closed = True
+        self._probing = False
+        self._retry_at = 0.0
+        self._abandoned: set[asyncio.Future[Any]] = set()
+
+    async def call(self, work: Callable[[Valkey], Awaitable[_T]], *, seconds: float) -> _T:
+        """Return what `work` makes of the client. Raises `ValkeyUnavailable`.
+
+        Args:
+            work: one command, or one pipeline; cancelled when it takes too long.
+            seconds: longest time for it, from its turn on. When the event loop is held up, it may
+                take as long again: that an answer was not looked at is no fault of Valkey.
+        """
+        if self._closed:
+            async with self._turns:
+                # Whoever had the turn before may have found that nobody answers.
+                if self._closed:
+                    return await self._attempt(work, seconds)
+            raise ValkeyUnavailable("nobody answered just now")
+        if self._probing or time.monotonic() < self._retry_at:
+            raise ValkeyUnavailable("nobody answered just now")
+        self._probing = True
+        try:
+            return await self._attempt(work, seconds)
+        finally:
+            self._probing = False
+
+    async def _attempt(self, work: Callable[[Valkey], Awaitable[_T]], seconds: float) -> _T:
+        task = asyncio.ensure_future(work(self._client))
+        try:
+            if not await _finishes(task, seconds):
+                raise TimeoutError(f"no answer within {seconds} s")
+            result = task.result()
+        except (ValkeyError, OSError) as error:
+            self._fail(error)
+            raise ValkeyUnavailable(str(error)) from error
+        finally:
+            self._abandon(task)
+        if not self._closed:
+            _log.info("valkey is back")
+        self._closed = True
+        return result
+
+    def _fail(self, error: Exception) -> None:
+        if self._closed:
+            _log.warning("valkey unavailable", cause=type(error).__name__)
+        self._closed = False
+        self._retry_at = time.monotonic() + self._open_seconds
+
+    def _abandon(self, task: asyncio.Future[_T]) -> None:
+        """Stop what is still under way; the client closes its connection, which nobody else uses."""
+        if task.done():
+            return
+        task.cancel()
+        self._abandoned.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Future[_T]) -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled():
+            # Looked at, so that nobody is told of an error that nobody waits for.
+            task.exception()
+
+
+async def _finishes(task: asyncio.Future[_T], seconds: float) -> bool:
+    """Whether a task ends in time.
+
+    `asyncio.timeout` would cancel it also when its answer came in the very moment of the timer. A
+    timer that is late means that the loop was held up, and the answer may be there unread.
+    """
+    for _ in range(2):
+        due = time.monotonic() + seconds
+        done, _ = await asyncio.wait((task,), timeout=seconds)
+        if done:
+            return True
+        if time.monotonic() - due < _LAG_SECONDS:
+            return False
+    return False
