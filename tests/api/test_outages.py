@@ -102,29 +102,6 @@ async def test_a_commit_that_hangs_is_answered_in_time(behind: tuple[Api, Proxy]
     assert (await api.upload(jpeg(52, 40))).status_code == 201
 
 
-async def test_beyond_the_slots_uploads_are_refused_and_everything_else_goes_on(
-    start_api: StartApi,
-) -> None:
-    async with start_api(HTTP_WORKERS=1, UPLOAD_CONCURRENCY=2) as api, contextlib.AsyncExitStack() as slow:
-        head = "POST /api/v1/images HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
-        for _ in range(2):
-            _, writer = await asyncio.open_connection(*api.host)
-            slow.push_async_callback(writer.wait_closed)
-            slow.callback(writer.close)
-            writer.write(head.encode() + b"x")
-            await writer.drain()
-        async with asyncio.timeout(10):
-            while (answer := await api.upload(jpeg())).status_code == 201:
-                await asyncio.sleep(0.01)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "UPLOAD_CAPACITY_EXCEEDED")
-        assert int(answer.headers["retry-after"]) > 0
-        assert (await api.client.get("/health")).status_code == 200
-        await slow.aclose()
-        async with asyncio.timeout(10):
-            while (await api.upload(jpeg())).status_code != 201:
-                await asyncio.sleep(0.01)
-
-
 async def test_a_lost_store_is_said_and_never_made_anew(start_api: StartApi) -> None:
     async with start_api(HTTP_WORKERS=1) as api:
         uploaded = await api.uploaded(jpeg())

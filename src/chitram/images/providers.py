@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
 from dishka import Provider, Scope, provide
@@ -27,6 +27,7 @@ from chitram.platform.database import Reader
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.outbox import Relay
 from chitram.platform.settings import Settings, decoder_count, spool_dir
+from chitram.platform.slot_locks import SlotLocks
 
 
 class ImagesAdapters(Provider):
@@ -66,8 +67,10 @@ class ImagesAdapters(Provider):
         await pool.aclose()
 
     @provide
-    def slots(self, settings: Settings) -> UploadSlots:
-        return UploadSlots(settings.upload_concurrency)
+    def slots(self, settings: Settings) -> Iterator[UploadSlots]:
+        locks = SlotLocks.from_settings(settings)
+        yield UploadSlots(locks, queue=settings.upload_queue, wait_seconds=settings.upload_wait_seconds)
+        locks.close()
 
     @provide
     def rules(self, settings: Settings) -> UploadRules:

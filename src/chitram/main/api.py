@@ -18,6 +18,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 
 from chitram.delivery.entrypoints.http import HANDLERS as DELIVERY_HANDLERS
 from chitram.images.entrypoints.http import ImagesController
+from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.public import ImageQueries
 from chitram.images.use_cases.delete_image import DeleteImage
 from chitram.images.use_cases.upload_image import UploadImage
@@ -34,6 +35,7 @@ from chitram.platform.http.middleware import RequestEnvelope
 from chitram.platform.logging import configure_logging
 from chitram.platform.objects.registry import stores_from_settings
 from chitram.platform.settings import Settings, load_settings
+from chitram.platform.slot_locks import SlotLocks
 from chitram.platform.spool import make_spool
 
 ROUTES: list[ControllerRouterHandler] = [ImagesController, *DELIVERY_HANDLERS, HealthController]
@@ -69,7 +71,7 @@ def make_app(settings: Settings) -> ASGIApp:
 async def _lifespan(container: AsyncContainer, settings: Settings) -> AsyncIterator[None]:
     """Make what the first request would otherwise wait for; close everything at the end."""
     try:
-        for needed in (UploadImage, DeleteImage, ImageQueries):
+        for needed in (UploadImage, DeleteImage, ImageQueries, UploadSlots):
             await container.get(needed)
     except Exception as error:
         # The server says nothing of why it stops.
@@ -112,6 +114,7 @@ def run(settings: Settings) -> int:
     """
     stores_from_settings(settings)
     make_spool(settings)
+    SlotLocks.from_settings(settings).close()
     try:
         check_free(settings.http_host, settings.http_port)
     except OSError as error:

@@ -64,7 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     secret_keys: tuple[Annotated[str, msgspec.Meta(min_length=32)], ...] = ()
     direct_upload_seconds: Annotated[int, msgspec.Meta(ge=10, le=86_400)] = 900
 
-    upload_concurrency: Annotated[int, msgspec.Meta(ge=1, le=512)] = 64
+    upload_concurrency: Annotated[int, msgspec.Meta(ge=1, le=512)] = 32
+    upload_queue: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 64
     upload_wait_seconds: Seconds = 20.0
     upload_body_seconds: Seconds = 60.0
     send_seconds: Seconds = 600.0
@@ -142,6 +143,11 @@ def data_dir(settings: Settings) -> Path:
 def spool_dir(settings: Settings) -> Path:
     """Where uploads are kept until they are checked and stored."""
     return data_dir(settings) / "spool"
+
+
+def slots_file(settings: Settings) -> Path:
+    """What the processes of an instance lock to share its upload slots."""
+    return data_dir(settings) / "upload-slots"
 
 
 def decoder_count(settings: Settings) -> int:

@@ -64,9 +64,10 @@ class ImagesController(Controller):
         slots: FromDishka[UploadSlots],
     ) -> Response[UploadBody]:
         """Upload one image as a form: field `file`, and optionally `visibility` and `expires_in`."""
-        with slots.taken(), await _read_form(request, limits, {_FILE: 1}, batch=False) as form:
-            options = options_from(form.fields)
-            uploaded = await upload(_command(request, form.files[0], options))
+        async with slots.taken():
+            with await _read_form(request, limits, {_FILE: 1}, batch=False) as form:
+                options = options_from(form.fields)
+                uploaded = await upload(_command(request, form.files[0], options))
         return _created(uploaded)
 
     @post(
@@ -90,18 +91,18 @@ class ImagesController(Controller):
         """Upload one image as the bare body: the fast path."""
         options = options_from({"visibility": visibility, "expires_in": expires_in})
         expected = parse_repr_digest(joined_lines(request, "repr-digest"))
-        with slots.taken(), await _read_bytes(request, limits) as spool:
-            uploaded = await upload(
-                _command_of(
+        name = filename or filename_from_disposition(request.headers.get("content-disposition", ""))
+        async with slots.taken():
+            with await _read_bytes(request, limits) as spool:
+                command = _command_of(
                     request,
                     spool,
                     options,
-                    filename=filename
-                    or filename_from_disposition(request.headers.get("content-disposition", "")),
+                    filename=name,
                     declared_type=request.headers.get("content-type"),
                     digest=expected,
                 )
-            )
+                uploaded = await upload(command)
         return _created(uploaded)
 
     @post(
@@ -125,9 +126,12 @@ class ImagesController(Controller):
         There is one result for each file, in their order; a refused file does not stop the others.
         """
         wanted = {_FILES: limits.batch_files}
-        with slots.taken(), await _read_form(request, limits, wanted, batch=True) as form:
-            options = options_from(form.fields)
-            results = [await self._upload_one(request, upload, part, options, limits) for part in form.files]
+        async with slots.taken():
+            with await _read_form(request, limits, wanted, batch=True) as form:
+                options = options_from(form.fields)
+                results = [
+                    await self._upload_one(request, upload, part, options, limits) for part in form.files
+                ]
         return Response(BatchBody(results), status_code=200)
 
     async def _upload_one(

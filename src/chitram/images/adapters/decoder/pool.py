@@ -16,6 +16,7 @@ from chitram.images.adapters.decoder.spool import ReadOnlySpool
 from chitram.images.domain.content import Inspection, Piece, Received, Slice
 from chitram.images.domain.errors import CorruptImage, UploadCapacityExceeded
 from chitram.images.domain.image import ImageFormat
+from chitram.images.domain.patience import waiting
 
 _log = structlog.get_logger("chitram.decoder")
 
@@ -33,7 +34,8 @@ class DecoderPool:
         decode_seconds: time for one image, of the clock and of a processor.
         memory_bytes: address space of a decoder. It takes 120 MB by itself; of 50 megapixels a
             progressive JPEG takes 300 MB more, 410 MB in four inks, anything else less than 20 MB.
-        wait_seconds: how long an image waits for a decoder before it is turned away.
+        wait_seconds: how long an image waits for a decoder before it is turned away, when it is
+            not part of a request that has a patience of its own.
         max_pixels: width times height that is accepted.
         allowed_formats: names of the formats that are accepted.
         metadata_policy: whether what tells about people and places is removed or kept.
@@ -103,12 +105,10 @@ class DecoderPool:
             raise
 
     async def _take_slot(self) -> None:
-        if not self._closed:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._wait_seconds):
-                    await self._slots.acquire()
-                return
-        raise UploadCapacityExceeded
+        if self._closed:
+            raise UploadCapacityExceeded
+        async with waiting(self._wait_seconds):
+            await self._slots.acquire()
 
     async def _inspect(self, spool: ReadOnlySpool) -> Inspection:
         with spool:

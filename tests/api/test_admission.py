@@ -1,0 +1,139 @@
+"""Uploads wait for one of the instance's slots before they are read, and everything else goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from chitram.platform.slot_locks import SlotLocks
+from tests.api.conftest import StartApi
+from tests.support.api import UPLOAD, Api
+from tests.support.photos import jpeg
+
+RAW = "/api/v1/images"
+# Within this, what has to happen happens.
+PATIENT = 20.0
+
+
+class SlowUpload:
+    """An upload of which one byte is sent, until its client goes away."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    @classmethod
+    async def begin(cls, api: Api) -> SlowUpload:
+        _, writer = await asyncio.open_connection(*api.host)
+        writer.write(b"POST /api/v1/images HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+        await writer.drain()
+        return cls(writer)
+
+    async def leave(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+
+async def taken(api: Api, count: int) -> None:
+    """Return when `count` slots of an API are taken, which anyone can see by the locks."""
+    slots = SlotLocks(api.data_dir / "upload-slots", 512)
+    try:
+        async with asyncio.timeout(PATIENT):
+            while slots.taken_elsewhere() != count:
+                await asyncio.sleep(0.01)
+    finally:
+        slots.close()
+
+
+@contextlib.asynccontextmanager
+async def slow_uploads(api: Api, count: int) -> AsyncIterator[list[SlowUpload]]:
+    """Uploads that each hold a slot."""
+    uploads = [await SlowUpload.begin(api) for _ in range(count)]
+    try:
+        await taken(api, count)
+        yield uploads
+    finally:
+        for each in uploads:
+            await each.leave()
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+@pytest.fixture(scope="module")
+async def small(start_api: StartApi) -> AsyncIterator[Api]:
+    """Two processes that share two slots, and hold one connection to read and one to write each."""
+    async with start_api(
+        HTTP_WORKERS=2, UPLOAD_CONCURRENCY=2, UPLOAD_WAIT_SECONDS=2, DATABASE_POOL_SIZE=1
+    ) as api:
+        yield api
+
+
+async def test_beyond_the_slots_of_all_processes_uploads_wait_and_are_refused_in_time(small: Api) -> None:
+    async with slow_uploads(small, 2):
+        began = time.monotonic()
+        answers = await asyncio.gather(
+            small.upload(jpeg()),
+            small.client.post(RAW, content=jpeg()),
+            small.client.post("/api/v1/images/batch", files={"files": ("a.jpg", jpeg())}),
+        )
+        assert time.monotonic() - began >= 2
+        for answer in answers:
+            assert refusal(answer) == (503, "UPLOAD_CAPACITY_EXCEEDED")
+            assert int(answer.headers["retry-after"]) > 0
+    await taken(small, 0)
+    assert (await small.upload(jpeg())).status_code == 201
+
+
+async def test_a_waiting_upload_goes_on_when_another_ends(small: Api) -> None:
+    async with slow_uploads(small, 2) as slow:
+        waiting = asyncio.create_task(small.upload(jpeg()))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        await slow[0].leave()
+        assert (await waiting).status_code == 201
+
+
+async def test_reads_and_deletions_need_no_slot_and_no_connection_of_an_upload(small: Api) -> None:
+    """Each process has one connection to write with, which neither stalled upload holds."""
+    uploaded = await small.uploaded(jpeg())
+    async with slow_uploads(small, 2):
+        for _ in range(10):
+            assert (await small.client.get(f"/api/v1/images/{uploaded['id']}")).status_code == 200
+        assert (await small.client.get(uploaded["url"])).status_code == 200
+        gone = await small.client.delete(
+            f"/api/v1/images/{uploaded['id']}", params={"delete_token": uploaded["delete_token"]}
+        )
+        assert gone.status_code == 204
+
+
+async def test_who_does_not_fit_in_the_queue_is_refused_at_once(start_api: StartApi) -> None:
+    async with (
+        start_api(HTTP_WORKERS=2, UPLOAD_CONCURRENCY=1, UPLOAD_QUEUE=0, UPLOAD_WAIT_SECONDS=60) as api,
+        slow_uploads(api, 1),
+    ):
+        async with asyncio.timeout(PATIENT):
+            answer = await api.client.post(UPLOAD, files={"file": ("a.jpg", jpeg())})
+        assert refusal(answer) == (503, "UPLOAD_CAPACITY_EXCEEDED")
+
+
+async def test_a_killed_process_frees_its_slots(start_api: StartApi) -> None:
+    async with start_api(HTTP_WORKERS=2, UPLOAD_CONCURRENCY=2, UPLOAD_WAIT_SECONDS=60) as api:
+        async with slow_uploads(api, 2):
+            _, *workers = api.processes()
+            for worker in workers:
+                worker.kill()
+            await taken(api, 0)
+        async with asyncio.timeout(PATIENT):
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    if (await api.upload(jpeg())).status_code == 201:
+                        break
+                await asyncio.sleep(0.1)
+        await taken(api, 0)
