@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat, Visibility
-from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, MAKE_RENDITIONS
+from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, DROP_COPY, MAKE_RENDITIONS, SHARD
 from chitram.images.ports import BlobCatalogue, LiveBlobExists, StaleBlob, Transactions
 from chitram.kernel.ids import new_id
 from tests.support.database import Database, NewUrl, outbox_ids
@@ -222,3 +222,31 @@ async def test_the_catalogue_knows_live_and_dying_blobs_and_lists_the_live(
     assert await catalogue.known([live.id, dying.id, uuid4()]) == {live.id, dying.id}
     assert not await catalogue.is_live(dying.id)
     assert [blob async for blob in catalogue.live()] == [live]
+
+
+async def test_work_is_owed_until_it_is_done(transactions: Transactions) -> None:
+    payload = {BLOB_ID: str(uuid4()), SHARD: "old"}
+    async with transactions.begin() as transaction:
+        entry_id = await transaction.outbox.add(DROP_COPY, payload, delay=HOUR)
+        await transaction.commit()
+    async with transactions.begin() as transaction:
+        assert await transaction.outbox.owes(DROP_COPY, payload)
+        assert await transaction.outbox.owes(DROP_COPY, {SHARD: "old"})
+        assert not await transaction.outbox.owes(DELETE_BLOB, payload)
+        assert not await transaction.outbox.owes(DROP_COPY, payload | {SHARD: "new"})
+        await transaction.outbox.done(entry_id)
+        await transaction.commit()
+    async with transactions.begin() as transaction:
+        assert not await transaction.outbox.owes(DROP_COPY, payload)
+
+
+async def test_counts_what_each_shard_holds(transactions: Transactions, catalogue: BlobCatalogue) -> None:
+    assert await catalogue.shards() == {}
+    for shard in ("old", "new", "old", "a"):
+        await keep(transactions, a_blob(shard=shard))
+    dying = a_blob(shard="dying")
+    await keep(transactions, dying)
+    async with transactions.begin() as transaction:
+        await transaction.blobs.mark_deleting(dying.id)
+        await transaction.commit()
+    assert await catalogue.shards() == {"a": 1, "dying": 1, "new": 1, "old": 2}

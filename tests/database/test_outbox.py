@@ -53,6 +53,28 @@ async def make_due(database: Database) -> None:
         await transaction.commit()
 
 
+async def test_what_is_delayed_is_neither_due_nor_told_to_the_queue_before_its_time(
+    database: Database,
+) -> None:
+    async with database.transactions.begin() as transaction:
+        entry_id = await transaction.outbox.add(KIND, {}, delay=timedelta(minutes=1))
+        await transaction.commit()
+    assert database.relay.entries == []
+    assert await due(database) == []
+    await make_due(database)
+    assert await due(database) == [entry_id]
+
+
+async def test_counts_what_is_owed_by_a_name_in_its_payload(database: Database) -> None:
+    async with database.transactions.begin() as transaction:
+        for payload in ({"shard": "a"}, {"shard": "b"}, {"shard": "a"}, {"n": "1"}):
+            await transaction.outbox.add(KIND, payload)
+        await transaction.outbox.add("other.kind", {"shard": "c"})
+        await transaction.commit()
+    async with database.transactions.begin() as transaction:
+        assert await transaction.outbox.count_by(KIND, "shard") == {"a": 2, "b": 1}
+
+
 async def test_an_entry_is_due_until_it_was_handed_over_and_again_after_a_while(database: Database) -> None:
     entry_id = await add(database)
     await add(database, "other.kind")

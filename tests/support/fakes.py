@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -158,10 +159,15 @@ class FakeOutbox:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    async def add(self, kind: str, payload: Mapping[str, str]) -> UUID:
+    async def add(self, kind: str, payload: Mapping[str, str], *, delay: timedelta | None = None) -> UUID:
         entry_id = new_id(datetime.now(UTC))
         self._tables.outbox[entry_id] = (kind, dict(payload))
         return entry_id
+
+    async def owes(self, kind: str, payload: Mapping[str, str]) -> bool:
+        return any(
+            other == kind and payload.items() <= held.items() for other, held in self._tables.outbox.values()
+        )
 
     async def done(self, entry_id: UUID) -> None:
         self._tables.outbox.pop(entry_id, None)
@@ -278,3 +284,6 @@ class FakeCatalogue:
         for blob in list(self._database.tables.blobs.values()):
             if blob.state is BlobState.LIVE:
                 yield blob
+
+    async def shards(self) -> Mapping[str, int]:
+        return Counter(blob.shard for blob in self._database.tables.blobs.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -147,7 +147,7 @@ class Transactions(Protocol):
 
 
 class BlobCatalogue(Protocol):
-    """Which blobs the rows know, read on the primary; for reconcile."""
+    """Which blobs the rows know and where, read on the primary; for administrators."""
 
     async def known(self, blob_ids: Sequence[UUID]) -> set[UUID]:
         """Those of `blob_ids` that have a row, live or being deleted."""
@@ -159,4 +159,8 @@ class BlobCatalogue(Protocol):
 
     def live(self) -> AsyncIterator[Blob]:
         """Every live blob, in order of id."""
+        ...
+
+    async def shards(self) -> Mapping[str, int]:
+        """How many blobs and begun uploads each shard has that a row names, counted up to 1000."""
         ...

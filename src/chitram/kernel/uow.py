@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from types import TracebackType
 from typing import Protocol, Self
 from uuid import UUID
@@ -15,8 +16,12 @@ class Outbox(Protocol):
     job, so the queue in between may lose everything.
     """
 
-    async def add(self, kind: str, payload: Mapping[str, str]) -> UUID:
-        """Record that `kind` has to be done once this transaction is committed."""
+    async def add(self, kind: str, payload: Mapping[str, str], *, delay: timedelta | None = None) -> UUID:
+        """Record that `kind` has to be done once this transaction is committed, or `delay` later."""
+        ...
+
+    async def owes(self, kind: str, payload: Mapping[str, str]) -> bool:
+        """Whether a row of `kind` whose payload holds all of `payload` is undone, given up or not."""
         ...
 
     async def done(self, entry_id: UUID) -> None:

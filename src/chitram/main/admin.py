@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from chitram.images.use_cases.reconcile_store import ReconcileCommand, ReconcileReport, ReconcileStore
 from chitram.kernel.errors import ChitramError
 from chitram.main.container import make_container
+from chitram.main.stores import require_stores
 from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.embedded.stack import attached
 from chitram.platform.outbox import Relay
@@ -90,6 +91,7 @@ def _not_negative(text: str) -> int:
 
 
 async def _reconcile(container: AsyncContainer, given: argparse.Namespace) -> int:
+    await require_stores(await container.get(Settings))
     reconcile = await container.get(ReconcileStore)
     report = await reconcile(
         ReconcileCommand(timedelta(seconds=given.grace_seconds), given.apply, given.force)

@@ -23,6 +23,7 @@ from chitram.images.public import ImageQueries
 from chitram.images.use_cases.delete_image import DeleteImage
 from chitram.images.use_cases.upload_image import UploadImage
 from chitram.main.container import make_container
+from chitram.main.stores import require_stores
 from chitram.platform.embedded.errors import StartError
 from chitram.platform.embedded.ports import check_free
 from chitram.platform.embedded.process import die_with_parent
@@ -33,7 +34,6 @@ from chitram.platform.http.health import HealthController
 from chitram.platform.http.listener import drop_stalled_clients
 from chitram.platform.http.middleware import RequestEnvelope
 from chitram.platform.logging import configure_logging
-from chitram.platform.objects.registry import stores_from_settings
 from chitram.platform.settings import Settings, load_settings
 from chitram.platform.slot_locks import SlotLocks
 from chitram.platform.spool import make_spool
@@ -112,7 +112,7 @@ def run(settings: Settings) -> int:
 
     Raises `SettingsError` and `StartError` for what can be known before the server starts.
     """
-    stores_from_settings(settings)
+    asyncio.run(require_stores(settings))
     make_spool(settings)
     SlotLocks.from_settings(settings).close()
     try:

@@ -18,6 +18,7 @@ from chitram.images.entrypoints.jobs import DeleteBlobJob
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.expire_images import ExpireImages
 from chitram.main.container import JOB_KINDS, make_container
+from chitram.main.stores import require_stores
 from chitram.platform.background import Job, OutboxRunner, every
 from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.logging import configure_logging
@@ -141,6 +142,7 @@ def run(settings: Settings) -> int:
     make_spool(settings)
 
     async def main() -> None:
+        await require_stores(settings)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Protocol, cast
 from uuid import UUID
 
 import msgspec
@@ -82,11 +82,28 @@ class SqlOutbox:
         self._session = session
         self.added: list[OutboxEntry] = []
 
-    async def add(self, kind: str, payload: Mapping[str, str]) -> UUID:
+    async def add(self, kind: str, payload: Mapping[str, str], *, delay: timedelta | None = None) -> UUID:
         entry = OutboxEntry(id=new_id(datetime.now(UTC)), kind=kind, payload=payload)
-        self._session.add(OutboxRow(id=entry.id, kind=kind, payload=dict(payload)))
-        self.added.append(entry)
+        row = OutboxRow(id=entry.id, kind=kind, payload=dict(payload))
+        self._session.add(row)
+        if delay is None:
+            self.added.append(entry)
+        else:
+            # By the clock that says what is due. The sweep hands it over then.
+            row.run_after = cast("datetime", func.now() + delay)
         return entry.id
+
+    async def owes(self, kind: str, payload: Mapping[str, str]) -> bool:
+        found = select(OutboxRow.id).where(OutboxRow.kind == kind, OutboxRow.payload.contains(dict(payload)))
+        return await self._session.scalar(found.limit(1)) is not None
+
+    async def count_by(self, kind: str, name: str) -> dict[str, int]:
+        """Count the undone rows of `kind`, given up or not, by what their payload holds as `name`."""
+        value = OutboxRow.payload[name].as_string()
+        rows = await self._session.execute(
+            select(value, func.count()).where(OutboxRow.kind == kind).group_by(value)
+        )
+        return {held: count for held, count in rows if held is not None}
 
     async def done(self, entry_id: UUID) -> None:
         await self._session.execute(delete(OutboxRow).where(OutboxRow.id == entry_id))

@@ -4,4 +4,7 @@ from __future__ import annotations
 
 DELETE_BLOB = "blob.delete"
 MAKE_RENDITIONS = "blob.renditions"
+# An object that its blob's row does not name (any more) has to go, some time after it was owed.
+DROP_COPY = "blob.drop_copy"
 BLOB_ID = "blob_id"
+SHARD = "shard"

@@ -1,8 +1,8 @@
-"""Which blobs the rows know, for reconcile; always on the primary."""
+"""Which blobs the rows know and where, for administrators; always on the primary."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from uuid import UUID
 
 from chitram.images.domain.image import Blob, BlobState, ImageFormat
@@ -14,6 +14,24 @@ _IS_LIVE = "SELECT EXISTS (SELECT FROM blobs WHERE id = $1 AND state = 'live')"
 _LIVE = """
 SELECT id, sha256, byte_size, format, width, height, shard FROM blobs
 WHERE state = 'live' AND id > $1 ORDER BY id LIMIT $2
+"""
+_COUNTED = 1000
+# PostgreSQL has no loose index scan of its own: each step goes through the index to the next shard.
+_SHARDS = """
+WITH RECURSIVE steps AS (
+    (SELECT shard FROM blobs ORDER BY shard LIMIT 1)
+    UNION ALL
+    SELECT (SELECT shard FROM blobs WHERE shard > steps.shard ORDER BY shard LIMIT 1)
+    FROM steps WHERE steps.shard IS NOT NULL
+), named AS (
+    SELECT shard FROM steps WHERE shard IS NOT NULL UNION SELECT shard FROM uploads
+)
+SELECT shard,
+       (SELECT count(*) FROM (
+           SELECT FROM blobs WHERE shard = named.shard ORDER BY shard, id LIMIT $1) AS some_blobs)
+       + (SELECT count(*) FROM (SELECT FROM uploads WHERE shard = named.shard LIMIT $1) AS some_uploads)
+       AS count
+FROM named
 """
 
 
@@ -50,3 +68,8 @@ class PostgresBlobCatalogue:
             if len(rows) < _PAGE:
                 return
             after = rows[-1]["id"]
+
+    async def shards(self) -> Mapping[str, int]:
+        async with self._reader.connection() as connection:
+            rows = await connection.fetch(_SHARDS, _COUNTED)
+        return {row["shard"]: min(row["count"], _COUNTED) for row in rows}
