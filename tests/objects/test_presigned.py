@@ -64,6 +64,14 @@ async def test_an_address_ends_with_its_time(store: RemoteStore, client: httpx.A
         assert time.monotonic() < deadline
 
 
+async def test_what_is_had_at_an_address_is_kept_by_nobody(
+    store: RemoteStore, client: httpx.AsyncClient
+) -> None:
+    await store.put(KEY, [b"a picture"], 9)
+    answer = await client.get(await store.presign("GET", KEY, 60))
+    assert answer.headers["cache-control"] == "private, no-store"
+
+
 async def test_an_object_has_the_media_type_it_was_put_as(
     store: RemoteStore, client: httpx.AsyncClient
 ) -> None:

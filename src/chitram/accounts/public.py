@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 from uuid import UUID
 
 import msgspec
+
+from chitram.kernel.errors import Category, ChitramError
+
+
+class NotAuthenticated(ChitramError):
+    """Only somebody who is signed in may do this."""
+
+    code = "NOT_AUTHENTICATED"
+    category = Category.UNAUTHENTICATED
+    default_message = "Sign in to do this."
+
+
+class Forbidden(ChitramError):
+    """Whoever is signed in may not do this."""
+
+    code = "FORBIDDEN"
+    category = Category.FORBIDDEN
+    default_message = "This account may not do that."
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -24,3 +43,8 @@ class Authenticator(Protocol):
     async def principal(self, authorization: str | None, api_key: str | None) -> Principal:
         """Read the `Authorization` and `X-API-Key` header fields of a request."""
         ...
+
+
+async def principal_of(headers: Mapping[str, str], authenticator: Authenticator) -> Principal:
+    """Say who makes a request with these header fields, whose names are found in any case."""
+    return await authenticator.principal(headers.get("authorization"), headers.get("x-api-key"))

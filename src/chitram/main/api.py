@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
-from dishka import AsyncContainer
+from dishka import AsyncContainer, Provider
 from dishka.integrations.litestar import setup_dishka
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
@@ -17,9 +17,10 @@ from litestar import Litestar
 from litestar.types import ASGIApp, ControllerRouterHandler
 
 from chitram.delivery.entrypoints.http import HANDLERS as DELIVERY_HANDLERS
+from chitram.delivery.entrypoints.visible import VisibleImages
+from chitram.delivery.ports import Delivery
 from chitram.images.entrypoints.http import ImagesController
 from chitram.images.entrypoints.slots import UploadSlots
-from chitram.images.public import ImageQueries
 from chitram.images.use_cases.delete_image import DeleteImage
 from chitram.images.use_cases.upload_image import UploadImage
 from chitram.main.container import make_container
@@ -50,9 +51,9 @@ _LISTENING_POLL_SECONDS = 0.05
 _log = structlog.get_logger("chitram.api")
 
 
-def make_app(settings: Settings) -> ASGIApp:
-    """Make the whole ASGI application for these settings."""
-    container = make_container(settings)
+def make_app(settings: Settings, *others: Provider) -> ASGIApp:
+    """Make the whole ASGI application for these settings; `others` as in `make_container`."""
+    container = make_container(settings, *others)
     app = Litestar(
         [*ROUTES, *docs_handlers(ROUTES)],
         exception_handlers=EXCEPTION_HANDLERS,
@@ -71,7 +72,7 @@ def make_app(settings: Settings) -> ASGIApp:
 async def _lifespan(container: AsyncContainer, settings: Settings) -> AsyncIterator[None]:
     """Make what the first request would otherwise wait for; close everything at the end."""
     try:
-        for needed in (UploadImage, DeleteImage, ImageQueries, UploadSlots):
+        for needed in (UploadImage, DeleteImage, VisibleImages, Delivery, UploadSlots):
             await container.get(needed)
     except Exception as error:
         # The server says nothing of why it stops.

@@ -108,8 +108,11 @@ class PlatformProvider(Provider):
         return SendLimits(settings.send_seconds)
 
 
-def make_container(settings: Settings) -> AsyncContainer:
-    """Wire everything together; nothing is connected until it is asked for."""
+def make_container(settings: Settings, *others: Provider) -> AsyncContainer:
+    """Wire everything together; nothing is connected until it is asked for.
+
+    Of two providers of one thing the later counts, so `others` may put something in its place.
+    """
     return make_async_container(
         PlatformProvider(),
         AccountsProvider(),
@@ -117,5 +120,6 @@ def make_container(settings: Settings) -> AsyncContainer:
         ImagesUseCases(),
         DeliveryProvider(),
         LitestarProvider(),
+        *others,
         context={Settings: settings},
     )

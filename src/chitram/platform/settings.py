@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 _LONGEST_SECONDS = 10 * 365 * 86_400
 PerMinute = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
+
+_BASE_URL = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?/?", re.ASCII)
 
 
 class SettingsError(Exception):
@@ -100,6 +104,10 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     for field, given in values.items():
         _check(field, known[field], given)
     settings: Settings = msgspec.convert(values, Settings, strict=False)
+    if settings.public_base_url and not _BASE_URL.fullmatch(settings.public_base_url):
+        raise SettingsError(
+            f"{PREFIX}PUBLIC_BASE_URL has to be https:// or http://, a host and perhaps a port."
+        )
     return settings
 
 

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from dishka.integrations.litestar import FromDishka, inject
-from litestar import Request, Response, route
+from litestar import Response, route
 from litestar.params import Parameter
 from litestar.types import ASGIApp, ControllerRouterHandler
 
-from chitram.accounts.public import ANONYMOUS
 from chitram.delivery.domain.caching import cache_control
 from chitram.delivery.domain.errors import ThumbnailNotReady
 from chitram.delivery.entrypoints import openapi
+from chitram.delivery.entrypoints.links import create_link
 from chitram.delivery.entrypoints.send import CONDITIONS, SendObject
-from chitram.delivery.ports import ImageFiles
-from chitram.images.public import (
-    ImageBody,
-    ImageNotFound,
-    ImageQueries,
-    ImageView,
-    has_expired,
-    image_body,
-    may_see,
-    parse_image_id,
-)
+from chitram.delivery.entrypoints.visible import AnyRequest, VisibleImages
+from chitram.delivery.ports import Delivery, ImageFiles
+from chitram.images.public import ImageBody, image_body
 from chitram.kernel.clock import Clock
 from chitram.platform.http.headers import joined_lines
 from chitram.platform.http.limits import SendLimits
@@ -46,14 +38,14 @@ _TAGS = ["images"]
 )
 @inject
 async def metadata(
+    request: AnyRequest,
     image_id: Annotated[str, openapi.IMAGE_ID],
-    queries: FromDishka[ImageQueries],
-    clock: FromDishka[Clock],
+    visible: FromDishka[VisibleImages],
 ) -> Response[ImageBody]:
     """Describe an image."""
-    view = await _find(queries, clock, image_id)
+    seen = await visible.find(request, image_id)
     # Without a metadata cache every answer comes from the database.
-    return Response(image_body(view), headers={"cache-control": "no-cache", "x-cache": "DISABLED"})
+    return Response(image_body(seen.view), headers={"cache-control": "no-cache", "x-cache": "DISABLED"})
 
 
 @route(
@@ -67,15 +59,17 @@ async def metadata(
 )
 @inject
 async def file(
-    request: Request[Any, Any, Any],
+    request: AnyRequest,
     image_id: Annotated[str, openapi.IMAGE_ID],
-    queries: FromDishka[ImageQueries],
+    visible: FromDishka[VisibleImages],
     files: FromDishka[ImageFiles],
+    delivery: FromDishka[Delivery],
     clock: FromDishka[Clock],
     limits: FromDishka[SendLimits],
 ) -> ASGIApp:
-    """Send the stored bytes of an image."""
-    view = await _find(queries, clock, image_id)
+    """Send the stored bytes of an image, or have them sent by the proxy or the store."""
+    seen = await visible.find_file(request, image_id)
+    view = seen.view
     return SendObject(
         open_object=lambda: files.open(view),
         size=view.file_size,
@@ -87,6 +81,7 @@ async def file(
         method=request.method,
         headers={name: value for name in CONDITIONS if (value := joined_lines(request, name))},
         seconds=limits.seconds,
+        hand_over=lambda: delivery.hand_over(view, seen.seconds),
     )
 
 
@@ -101,31 +96,16 @@ async def file(
 )
 @inject
 async def thumbnail(
+    request: AnyRequest,
     image_id: Annotated[str, openapi.IMAGE_ID],
-    queries: FromDishka[ImageQueries],
-    clock: FromDishka[Clock],
+    visible: FromDishka[VisibleImages],
     size: Annotated[  # noqa: ARG001 - checked by its type
         Literal["small", "medium", "large"], Parameter(description="150, 300 or 600 pixels")
     ] = "medium",
 ) -> None:
     """Send a thumbnail. None is made yet, so an existing image answers that it is not ready."""
-    await _find(queries, clock, image_id)
+    await visible.find(request, image_id)
     raise ThumbnailNotReady(retry_after=_RETRY_THUMBNAIL_SECONDS)
 
 
-HANDLERS: list[ControllerRouterHandler] = [metadata, file, thumbnail]
-
-
-async def _find(queries: ImageQueries, clock: Clock, image_id: str) -> ImageView:
-    """Read an image that this client may see. Raises `ImageNotFound`."""
-    view = await queries.find(parse_image_id(image_id))
-    viewer = ANONYMOUS
-    if (
-        view is None
-        or has_expired(view.expires_at, clock.now())
-        or not may_see(
-            view.visibility, view.owner_id, viewer_id=viewer.user_id, viewer_is_admin=viewer.is_admin
-        )
-    ):
-        raise ImageNotFound
-    return view
+HANDLERS: list[ControllerRouterHandler] = [metadata, file, thumbnail, create_link]

@@ -12,10 +12,13 @@ from litestar.openapi.spec import (
     OpenAPIResponse,
     OpenAPIType,
     Operation,
+    RequestBody,
     Schema,
 )
+from litestar.openapi.spec import Parameter as OpenAPIParameter
 from litestar.params import Parameter
 
+from chitram.delivery.domain.links import LONGEST_SECONDS
 from chitram.platform.http.openapi import refusal
 
 IMAGE_ID = Parameter(description="Id of the image", schema_extra={"format": "uuid"})
@@ -37,9 +40,25 @@ THUMBNAIL_REFUSALS: dict[int, ResponseSpec] = {
     404: refusal("IMAGE_NOT_FOUND", "THUMBNAIL_NOT_READY"),
     503: refusal("DATABASE_UNAVAILABLE"),
 }
+LINK_REFUSALS: dict[int, ResponseSpec] = {
+    400: refusal("INVALID_REQUEST"),
+    401: refusal("NOT_AUTHENTICATED"),
+    403: refusal("FORBIDDEN"),
+    404: refusal("IMAGE_NOT_FOUND"),
+    408: refusal("UPLOAD_TIMEOUT"),
+    413: refusal("REQUEST_TOO_LARGE"),
+    503: refusal("DATABASE_UNAVAILABLE"),
+}
 
 _TEXT = Schema(type=OpenAPIType.STRING)
 _BINARY = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+_EXPIRES_IN = Schema(
+    type=OpenAPIType.INTEGER, minimum=1, maximum=LONGEST_SECONDS, description="Seconds for which it works"
+)
+_LINK_PARAMETERS = (
+    OpenAPIParameter("expires", "query", schema=_TEXT, description="Of a signed link"),
+    OpenAPIParameter("signature", "query", schema=_TEXT, description="Of a signed link"),
+)
 
 
 def _bytes(description: str, *headers: str) -> OpenAPIResponse:
@@ -55,11 +74,16 @@ class SendsFile(Operation):
     """An operation that answers with the bytes of an image, whole or in part."""
 
     def __post_init__(self) -> None:
+        self.parameters = [*(self.parameters or []), *_LINK_PARAMETERS]
         self.responses = {
             **(self.responses or {}),
             "200": _bytes("The whole file", "ETag", "Last-Modified", "Accept-Ranges"),
             "206": _bytes("The ranges that were asked for", "ETag", "Content-Range"),
             "304": OpenAPIResponse(description="The client's copy is still right"),
+            "307": OpenAPIResponse(
+                description="The store sends it, at an address for this request alone",
+                headers={"Location": OpenAPIHeader(schema=_TEXT)},
+            ),
         }
 
 
@@ -73,3 +97,14 @@ class SendsThumbnail(Operation):
             "200": _bytes("The thumbnail", "ETag", "Last-Modified"),
             "304": OpenAPIResponse(description="The client's copy is still right"),
         }
+
+
+@dataclass
+class TakesLinkRequest(Operation):
+    """An operation whose body says for how long a link is to work."""
+
+    def __post_init__(self) -> None:
+        schema = Schema(
+            type=OpenAPIType.OBJECT, properties={"expires_in": _EXPIRES_IN}, required=["expires_in"]
+        )
+        self.request_body = RequestBody({"application/json": OpenAPIMediaType(schema=schema)}, required=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from chitram.delivery.domain.conditional import Outcome, evaluate, range_applies
 from chitram.delivery.domain.content_disposition import content_disposition
 from chitram.delivery.domain.dates import http_date
 from chitram.delivery.domain.ranges import ByteRange, parse_range
+from chitram.delivery.ports import SentByProxy, SentByStore
 from chitram.kernel.errors import Category, ChitramError, StorageUnavailable
 from chitram.platform.objects.base import OpenObject
 
@@ -31,12 +33,17 @@ CONDITIONS = (
     "if-range",
     "range",
 )
+_OTHER_CONDITIONS = frozenset(CONDITIONS) - {"range"}
+_NO_BODY = (b"content-length", b"0")
 # Whatever else the bytes may be taken for, nothing in them runs, loads or is framed with rights.
 _INERT = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; sandbox"),
     (b"cross-origin-resource-policy", b"cross-origin"),
 )
+
+# One range, written as every server reads it alike.
+_PLAIN_RANGE = re.compile(r"bytes=(?:[0-9]{1,15}-[0-9]{0,15}|-[0-9]{1,15})", re.ASCII)
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -67,8 +74,9 @@ class RangeNotSatisfiable(ChitramError):
 class SendObject:
     """An ASGI application that answers GET and HEAD with one object; a handler may return it.
 
-    Answers 200, 206 or 304, or raises `PreconditionFailed`, `RangeNotSatisfiable` and whatever
-    `open_object` raises, before anything is sent. Only a body that is sent opens the object. Once
+    Answers 200, 206 or 304, hands the sending over, or raises `PreconditionFailed`,
+    `RangeNotSatisfiable` and whatever `hand_over` and `open_object` raise, before anything is sent.
+    Only a body that is sent opens the object. Once
     the answer has begun, an error of the store is raised and breaks the connection off; a client
     that is gone, or slower than `seconds` for the whole, ends it quietly and unfinished.
 
@@ -78,6 +86,7 @@ class SendObject:
         last_modified: aware time.
         headers: of the request, found by names in lower case.
         vary: request headers that choose between representations.
+        hand_over: prepares that somebody else sends the whole or one range; asked for a GET alone.
     """
 
     open_object: Callable[[], Awaitable[OpenObject]]
@@ -91,6 +100,7 @@ class SendObject:
     headers: Mapping[str, str]
     seconds: float
     vary: str | None = None
+    hand_over: Callable[[], Awaitable[SentByProxy | SentByStore | None]] | None = None
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         outcome = evaluate(self.method, self.headers, self.etag, self.last_modified)
@@ -100,7 +110,11 @@ class SendObject:
             await _start(send, 304, self._validators())
             await _end(send)
             return
-        answer = self._answer(self._ranges())
+        ranges = self._ranges()
+        if self.hand_over and self._others_would_agree(ranges) and (sender := await self.hand_over()):
+            await self._refer_to(sender, send)
+            return
+        answer = self._answer(ranges)
         if self.method == "HEAD":
             await _start(send, answer.status, answer.headers)
             await _end(send)
@@ -121,6 +135,28 @@ class SendObject:
             raise RangeNotSatisfiable(self.size)
         return ranges
 
+    def _others_would_agree(self, ranges: tuple[ByteRange, ...] | None) -> bool:
+        """Whether anyone who has the bytes would answer this request with the same ones.
+
+        Others have validators of their own and would judge our client's conditions by those; and
+        they differ in what they make of several ranges or of a range that is written oddly.
+        """
+        if self.method != "GET" or self.headers.keys() & _OTHER_CONDITIONS:
+            return False
+        if "range" not in self.headers:
+            return True
+        return ranges is not None and _PLAIN_RANGE.fullmatch(self.headers["range"]) is not None
+
+    async def _refer_to(self, sender: SentByProxy | SentByStore, send: Send) -> None:
+        """Answer without a body that `sender` sends it; the store's address is nobody's to keep."""
+        if isinstance(sender, SentByProxy):
+            address = (b"x-accel-redirect", sender.path.encode())
+            await _start(send, 200, [*self._description(), address, _NO_BODY])
+        else:
+            address = (b"location", sender.url.encode())
+            await _start(send, 307, [address, (b"cache-control", b"no-store"), _NO_BODY])
+        await _end(send)
+
     def _answer(self, ranges: tuple[ByteRange, ...] | None) -> _Answer:
         media_type = self.media_type.encode()
         extra: Headers = []
@@ -135,16 +171,19 @@ class SendObject:
             status, pieces = 206, _byteranges(ranges, self.size, media_type, boundary)
             media_type = b"multipart/byteranges; boundary=" + boundary
         length = sum(len(piece) if isinstance(piece, bytes) else piece.length for piece in pieces)
-        headers = [
-            (b"content-type", media_type),
-            (b"content-length", str(length).encode()),
+        described = self._description(media_type)
+        headers = [*described, (b"content-length", str(length).encode()), *extra]
+        return _Answer(status, headers, pieces, length)
+
+    def _description(self, media_type: bytes | None = None) -> Headers:
+        """What is said of the bytes, whoever sends them."""
+        return [
+            (b"content-type", media_type or self.media_type.encode()),
             (b"content-disposition", content_disposition("inline", self.filename).encode()),
             (b"accept-ranges", b"bytes"),
             *self._validators(),
             *_INERT,
-            *extra,
         ]
-        return _Answer(status, headers, pieces, length)
 
     def _validators(self) -> Headers:
         """What a 304 repeats of a 200."""

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import structlog
 from dishka.integrations.litestar import FromDishka, inject
 from litestar import Controller, Request, Response, delete, post
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, Parameter
 
-from chitram.accounts.public import ANONYMOUS
+from chitram.accounts.public import ANONYMOUS, Authenticator, principal_of
 from chitram.images.entrypoints import openapi
 from chitram.images.entrypoints.bodies import (
     BatchBody,
@@ -164,14 +164,17 @@ class ImagesController(Controller):
     @inject
     async def delete(
         self,
+        request: AnyRequest,
         image_id: Annotated[str, openapi.IMAGE_ID],
         delete_image: FromDishka[DeleteImage],
+        authenticator: FromDishka[Authenticator],
         delete_token: Annotated[str | None, Parameter(description="The token of the upload answer")] = None,
-        token_header: Annotated[str | None, Parameter(header="X-Delete-Token")] = None,
+        token_header: Annotated[str | None, HeaderParameter(name="X-Delete-Token")] = None,
     ) -> None:
         """Delete an image, by its owner, an admin or whoever has its delete token."""
         token = token_header or delete_token
-        await delete_image(DeleteCommand(parse_image_id(image_id), ANONYMOUS, token))
+        principal = await principal_of(request.headers, authenticator)
+        await delete_image(DeleteCommand(parse_image_id(image_id), principal, token))
 
 
 async def _read_bytes(request: AnyRequest, limits: BodyLimits) -> Spool:

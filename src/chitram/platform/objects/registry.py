@@ -68,11 +68,22 @@ class ObjectStores:
 def stores_from_settings(settings: Settings, environment: Mapping[str, str] = os.environ) -> ObjectStores:
     """Make the stores that the settings name; nothing is touched or asked before `start`.
 
-    Without any, one local store named `local` keeps `objects` in the data directory. Raises
+    Without any, one local store named `local` keeps `objects` in the data directory. The first has
+    to have addresses of its own when files are delivered by redirects to it. Raises
     `SettingsError`, whose message never holds an address or a secret.
     """
+    stores = _stores(settings, environment)
+    if settings.file_delivery == "redirect" and isinstance(stores[0], LocalStore):
+        raise SettingsError(
+            "CHITRAM_FILE_DELIVERY=redirect needs an s3:// store as the first of CHITRAM_STORAGE_URLS: "
+            "local files have no address. Use app, or accel behind nginx."
+        )
+    return ObjectStores(stores)
+
+
+def _stores(settings: Settings, environment: Mapping[str, str]) -> list[ObjectStore]:
     if not settings.storage_urls.strip():
-        return ObjectStores([LocalStore("local", data_dir(settings) / "objects")])
+        return [LocalStore("local", data_dir(settings) / "objects")]
     stores: list[ObjectStore] = []
     for number, entry in enumerate(settings.storage_urls.split(","), 1):
         name, _, url = entry.strip().partition("=")
@@ -82,7 +93,7 @@ def stores_from_settings(settings: Settings, environment: Mapping[str, str] = os
                 "of at most 32 of a-z, 0-9 and - (a comma within a URL is written %2C)."
             )
         stores.append(_store(name, url, environment))
-    return ObjectStores(stores)
+    return stores
 
 
 def _store(name: str, url: str, environment: Mapping[str, str]) -> ObjectStore:

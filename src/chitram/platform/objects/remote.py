@@ -43,6 +43,9 @@ _LIST_BATCH = 1000
 # No key can be this, so it meets no object.
 _PROBE = ".chitram-check"
 
+# Whoever gets an object by an address got it for a while; the address is of no use again.
+_ATTRIBUTES = {"Cache-Control": "private, no-store"}
+
 _REFUSED = range(400, 500)
 _MESSAGES = {
     401: "The image store refuses access.",
@@ -198,7 +201,7 @@ class RemoteStore:
             self._sender.put(
                 key,
                 cast(IO[bytes], source),
-                attributes={"Content-Type": media_type},
+                attributes={"Content-Type": media_type, **_ATTRIBUTES},
                 use_multipart=multipart,
                 chunk_size=_PART_BYTES,
                 max_concurrency=_PARTS_AT_ONCE,

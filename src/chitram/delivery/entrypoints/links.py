@@ -1,0 +1,74 @@
+"""Making signed links to private images."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import msgspec
+from dishka.integrations.litestar import FromDishka, inject
+from litestar import Response, post
+
+from chitram.accounts.public import Forbidden, NotAuthenticated, Principal
+from chitram.delivery.domain.links import LONGEST_SECONDS, SignedLinks
+from chitram.delivery.entrypoints import openapi
+from chitram.delivery.entrypoints.visible import AnyRequest, VisibleImages
+from chitram.images.public import ImageView, image_body
+from chitram.kernel.clock import Clock
+from chitram.platform.http.json import read_json
+
+
+class LinkRequest(msgspec.Struct, frozen=True):
+    """For how many seconds a link is to work."""
+
+    expires_in: Annotated[int, msgspec.Meta(ge=1, le=LONGEST_SECONDS)]
+
+
+class LinkBody(msgspec.Struct, frozen=True):
+    """A link, and when it stops working. It is a path unless the server knows its own address."""
+
+    url: str
+    expires_at: datetime
+
+
+@post(
+    "/api/v1/images/{image_id:str}/links",
+    tags=["images"],
+    operation_id="createImageLink",
+    summary="Make a link to a private image",
+    operation_class=openapi.TakesLinkRequest,
+    responses=openapi.LINK_REFUSALS,
+)
+@inject
+async def create_link(
+    request: AnyRequest,
+    image_id: Annotated[str, openapi.IMAGE_ID],
+    visible: FromDishka[VisibleImages],
+    links: FromDishka[SignedLinks],
+    clock: FromDishka[Clock],
+) -> Response[LinkBody]:
+    """Make a link that shows an image's file to whoever has it, until it expires.
+
+    Only the owner of the image and administrators may. A link works no longer than its image lives.
+    """
+    seen = await visible.find(request, image_id)
+    _require_owner(seen.view, seen.viewer)
+    wanted = await read_json(request.receive, LinkRequest)
+    expires_at = _end(wanted.expires_in, seen.view.expires_at, clock.now())
+    url = links.make(seen.view.id, image_body(seen.view).url, expires_at)
+    return Response(LinkBody(url, expires_at), status_code=201, headers={"cache-control": "no-store"})
+
+
+def _require_owner(view: ImageView, viewer: Principal) -> None:
+    if viewer.is_admin:
+        return
+    if viewer.user_id is None:
+        raise NotAuthenticated
+    if viewer.user_id != view.owner_id:
+        raise Forbidden
+
+
+def _end(seconds: int, image_expires_at: datetime | None, now: datetime) -> datetime:
+    """When the link ends: in so many seconds, or with its image, and on a whole second."""
+    end = now + timedelta(seconds=seconds)
+    return min(end, image_expires_at or end).replace(microsecond=0)

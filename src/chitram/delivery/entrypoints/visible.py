@@ -1,0 +1,81 @@
+"""Which image a request may see, by who makes it or by the link it follows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from litestar import Request
+
+from chitram.accounts.public import Authenticator, Principal, principal_of
+from chitram.delivery.domain.links import SignedLinks
+from chitram.images.public import (
+    ImageNotFound,
+    ImageQueries,
+    ImageView,
+    has_expired,
+    may_see,
+    parse_image_id,
+)
+from chitram.kernel.clock import Clock
+
+AnyRequest = Request[Any, Any, Any]
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """An image, who sees it, and for how many whole seconds at most; None is without an end."""
+
+    view: ImageView
+    viewer: Principal
+    seconds: int | None
+
+
+class VisibleImages:
+    """Finds images as far as those who ask may see them; others do not exist for them."""
+
+    def __init__(
+        self, queries: ImageQueries, authenticator: Authenticator, links: SignedLinks, clock: Clock
+    ) -> None:
+        self._queries = queries
+        self._authenticator = authenticator
+        self._links = links
+        self._clock = clock
+
+    async def find(self, request: AnyRequest, image_id: str) -> Seen:
+        """Read an image that whoever makes the request may see. Raises `ImageNotFound`."""
+        viewer = await principal_of(request.headers, self._authenticator)
+        view = await self._read(image_id)
+        if not _may_see(view, viewer):
+            raise ImageNotFound
+        return Seen(view, viewer, self._seconds_until(view.expires_at))
+
+    async def find_file(self, request: AnyRequest, image_id: str) -> Seen:
+        """Do as `find`, and let those in too who come with a signed link to the file."""
+        viewer = await principal_of(request.headers, self._authenticator)
+        view = await self._read(image_id)
+        until = view.expires_at
+        if not _may_see(view, viewer):
+            linked = self._links.open_until(
+                view.id,
+                request.query_params.getall("expires", []),
+                request.query_params.getall("signature", []),
+                self._clock.now(),
+            )
+            if linked is None:
+                raise ImageNotFound
+            until = min(linked, until or linked)
+        return Seen(view, viewer, self._seconds_until(until))
+
+    async def _read(self, image_id: str) -> ImageView:
+        view = await self._queries.find(parse_image_id(image_id))
+        if view is None or has_expired(view.expires_at, self._clock.now()):
+            raise ImageNotFound
+        return view
+
+    def _seconds_until(self, end: datetime | None) -> int | None:
+        return None if end is None else int((end - self._clock.now()).total_seconds())
+
+
+def _may_see(view: ImageView, viewer: Principal) -> bool:
+    return may_see(view.visibility, view.owner_id, viewer_id=viewer.user_id, viewer_is_admin=viewer.is_admin)
