@@ -44,6 +44,11 @@ def test_variables_are_converted() -> None:
         ("DECODE_SECONDS", "nan"),
         ("DELETE_TOKEN_SECONDS", "1000000000000"),
         ("ALLOWED_FORMATS", ""),
+        ("UPLOADS_PER_MINUTE", "-1"),
+        ("FORWARDED_HEADER", "x-real-ip"),
+        ("TRUSTED_PROXIES", "127.0.0.1,proxy.example"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("RATE_LIMIT_ALLOW", "2001:db8::/129"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:

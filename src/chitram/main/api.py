@@ -14,8 +14,10 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from litestar import Litestar
-from litestar.types import ASGIApp, ControllerRouterHandler
+from litestar.datastructures import Headers
+from litestar.types import ASGIApp, ControllerRouterHandler, Scope
 
+from chitram.accounts.public import Authenticator
 from chitram.delivery.entrypoints.http import HANDLERS as DELIVERY_HANDLERS
 from chitram.delivery.entrypoints.visible import VisibleImages
 from chitram.delivery.ports import Delivery
@@ -23,18 +25,23 @@ from chitram.images.entrypoints.http import ImagesController
 from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.use_cases.delete_image import DeleteImage
 from chitram.images.use_cases.upload_image import UploadImage
+from chitram.kernel.errors import ChitramError
 from chitram.main.container import make_container
 from chitram.main.stores import require_stores
 from chitram.platform.embedded.errors import StartError
 from chitram.platform.embedded.ports import check_free
 from chitram.platform.embedded.process import die_with_parent
 from chitram.platform.http.body import DrainUnread
+from chitram.platform.http.client_address import ClientAddress
 from chitram.platform.http.docs import docs_handlers, openapi_document
 from chitram.platform.http.errors import EXCEPTION_HANDLERS
 from chitram.platform.http.health import HealthController
 from chitram.platform.http.listener import drop_stalled_clients
 from chitram.platform.http.middleware import RequestEnvelope
+from chitram.platform.http.rate_limits import RateLimiting
 from chitram.platform.logging import configure_logging
+from chitram.platform.networks import Networks
+from chitram.platform.rate_limits.limits import RateLimits
 from chitram.platform.settings import Settings, load_settings
 from chitram.platform.slot_locks import SlotLocks
 from chitram.platform.spool import make_spool
@@ -59,20 +66,41 @@ def make_app(settings: Settings, *others: Provider) -> ASGIApp:
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=None,
         logging_config=None,
+        middleware=[
+            RateLimiting(
+                lambda: container.get(RateLimits),
+                Networks(settings.rate_limit_allow),
+                lambda scope: _account_of(container, scope),
+            )
+        ],
         lifespan=[lambda _: _lifespan(container, settings)],
         # Bodies are read by hand, under limits of their own.
         request_max_body_size=None,
     )
     setup_dishka(container, app)
-    # Outermost, so that the access line does not wait for what is thrown away.
-    return DrainUnread(RequestEnvelope(app, settings.log_addresses))
+    # Outside the envelope, so that the access line does not wait for what is thrown away.
+    served = DrainUnread(RequestEnvelope(app, settings.log_addresses))
+    return ClientAddress(served, Networks(settings.trusted_proxies), settings.forwarded_header)
+
+
+async def _account_of(container: AsyncContainer, scope: Scope) -> str | None:
+    """Name the account whose credentials a request brings; whether they are good is said elsewhere."""
+    headers = Headers.from_scope(scope)
+    authorization, api_key = headers.get("authorization"), headers.get("x-api-key")
+    if authorization is None and api_key is None:
+        return None
+    try:
+        principal = await (await container.get(Authenticator)).principal(authorization, api_key)
+    except ChitramError:
+        return None
+    return str(principal.user_id) if principal.user_id else None
 
 
 @asynccontextmanager
 async def _lifespan(container: AsyncContainer, settings: Settings) -> AsyncIterator[None]:
     """Make what the first request would otherwise wait for; close everything at the end."""
     try:
-        for needed in (UploadImage, DeleteImage, VisibleImages, Delivery, UploadSlots):
+        for needed in (UploadImage, DeleteImage, VisibleImages, Delivery, UploadSlots, RateLimits):
             await container.get(needed)
     except Exception as error:
         # The server says nothing of why it stops.

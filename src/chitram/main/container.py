@@ -23,6 +23,10 @@ from chitram.platform.http.limits import BodyLimits, SendLimits
 from chitram.platform.objects.registry import ObjectStores, stores_from_settings
 from chitram.platform.outbox import Relay
 from chitram.platform.queue import QueueRelay, make_queue
+from chitram.platform.rate_limits.limits import RateLimits
+from chitram.platform.rate_limits.local import LocalLimiter
+from chitram.platform.rate_limits.policy import policies_from_settings
+from chitram.platform.rate_limits.shared import SharedLimiter
 from chitram.platform.settings import Settings, spool_dir
 from chitram.platform.valkey import ValkeyGuard, make_valkey
 
@@ -72,6 +76,13 @@ class PlatformProvider(Provider):
     @provide
     def guard(self, client: Valkey) -> ValkeyGuard:
         return ValkeyGuard(client)
+
+    @provide
+    async def rate_limits(self, settings: Settings, client: Valkey) -> AsyncIterator[RateLimits]:
+        shared = SharedLimiter(client)
+        await shared.connect()
+        yield RateLimits(policies_from_settings(settings), shared, LocalLimiter())
+        await shared.aclose()
 
     @provide
     def queue(self, client: Valkey) -> Queue:

@@ -11,11 +11,14 @@ from typing import Annotated, Literal, get_type_hints
 
 import msgspec
 
+from chitram.platform.networks import Networks
+
 PREFIX = "CHITRAM_"
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+_NETWORKS = ("trusted_proxies", "rate_limit_allow")
 _LONGEST_SECONDS = 10 * 365 * 86_400
 PerMinute = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -34,7 +37,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Sizes are bytes and times seconds. An empty `database_url` or `valkey_url` means the embedded
     server of `chitram up`; an empty `storage_urls` means the folder `objects` of the data
     directory. `database_url` is `postgresql://user:password@host:port/name`. Limits per minute are
-    off at 0. Of `secret_keys` the first signs and all verify.
+    off at 0. Of `secret_keys` the first signs and all verify. `trusted_proxies` and
+    `rate_limit_allow` are addresses and networks in CIDR notation.
     """
 
     http_host: str = "127.0.0.1"
@@ -108,6 +112,8 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError(
             f"{PREFIX}PUBLIC_BASE_URL has to be https:// or http://, a host and perhaps a port."
         )
+    for field in _NETWORKS:
+        _check_networks(field, getattr(settings, field))
     return settings
 
 
@@ -130,6 +136,16 @@ def _check(field: str, kind: object, value: object) -> None:
         # Addresses hold passwords, and keys are secret: their values are not repeated.
         shown = "" if field.endswith(("_url", "_urls", "_keys")) else f"={value!r}"
         raise SettingsError(f"{PREFIX}{field.upper()}{shown} is not allowed: {error}") from error
+
+
+def _check_networks(field: str, values: tuple[str, ...]) -> None:
+    try:
+        Networks(values)
+    except ValueError as error:
+        raise SettingsError(
+            f"{PREFIX}{field.upper()} takes addresses and networks like 192.0.2.1, 10.0.0.0/8 or "
+            f"2001:db8::/32: {error}"
+        ) from error
 
 
 def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:

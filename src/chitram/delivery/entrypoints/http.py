@@ -21,6 +21,8 @@ from chitram.kernel.clock import Clock
 from chitram.platform.http.headers import joined_lines
 from chitram.platform.http.limits import SendLimits
 from chitram.platform.http.openapi import READ_METHODS, reads
+from chitram.platform.http.rate_limits import RATE_LIMIT
+from chitram.platform.rate_limits.policy import READS
 
 _RETRY_THUMBNAIL_SECONDS = 2
 # Handlers of their own, for Litestar does not let two controllers share a path.
@@ -35,6 +37,7 @@ _TAGS = ["images"]
     operation_id=reads("Image"),
     summary="Describe an image",
     responses=openapi.METADATA_REFUSALS,
+    opt={RATE_LIMIT: READS},
 )
 @inject
 async def metadata(
@@ -56,6 +59,7 @@ async def metadata(
     summary="Send the bytes of an image",
     operation_class=openapi.SendsFile,
     responses=openapi.FILE_REFUSALS,
+    opt={RATE_LIMIT: READS},
 )
 @inject
 async def file(
@@ -93,6 +97,7 @@ async def file(
     summary="Send a thumbnail",
     operation_class=openapi.SendsThumbnail,
     responses=openapi.THUMBNAIL_REFUSALS,
+    opt={RATE_LIMIT: READS},
 )
 @inject
 async def thumbnail(

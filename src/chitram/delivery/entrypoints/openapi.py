@@ -19,13 +19,14 @@ from litestar.openapi.spec import Parameter as OpenAPIParameter
 from litestar.params import Parameter
 
 from chitram.delivery.domain.links import LONGEST_SECONDS
-from chitram.platform.http.openapi import refusal
+from chitram.platform.http.openapi import RATE_LIMITED, refusal
 
 IMAGE_ID = Parameter(description="Id of the image", schema_extra={"format": "uuid"})
 
 METADATA_REFUSALS: dict[int, ResponseSpec] = {
     400: refusal("INVALID_REQUEST"),
     404: refusal("IMAGE_NOT_FOUND"),
+    429: RATE_LIMITED,
     503: refusal("DATABASE_UNAVAILABLE"),
 }
 FILE_REFUSALS: dict[int, ResponseSpec] = {
@@ -33,11 +34,13 @@ FILE_REFUSALS: dict[int, ResponseSpec] = {
     404: refusal("IMAGE_NOT_FOUND"),
     412: refusal("PRECONDITION_FAILED"),
     416: refusal("RANGE_NOT_SATISFIABLE"),
+    429: RATE_LIMITED,
     503: refusal("DATABASE_UNAVAILABLE", "STORAGE_UNAVAILABLE"),
 }
 THUMBNAIL_REFUSALS: dict[int, ResponseSpec] = {
     400: refusal("INVALID_REQUEST"),
     404: refusal("IMAGE_NOT_FOUND", "THUMBNAIL_NOT_READY"),
+    429: RATE_LIMITED,
     503: refusal("DATABASE_UNAVAILABLE"),
 }
 LINK_REFUSALS: dict[int, ResponseSpec] = {

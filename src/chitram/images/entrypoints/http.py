@@ -32,6 +32,8 @@ from chitram.platform.http.errors import error_body, error_status
 from chitram.platform.http.headers import joined_lines
 from chitram.platform.http.limits import BodyLimits
 from chitram.platform.http.multipart import FilePart, Form, read_form
+from chitram.platform.http.rate_limits import RATE_LIMIT, charge
+from chitram.platform.rate_limits.policy import UPLOADS
 from chitram.platform.spool import Spool
 
 AnyRequest = Request[Any, Any, Any]
@@ -53,6 +55,7 @@ class ImagesController(Controller):
         operation_id="uploadImage",
         summary="Upload an image by form",
         operation_class=openapi.MultipartUpload,
+        opt={RATE_LIMIT: UPLOADS},
         responses=openapi.UPLOAD_REFUSALS,
     )
     @inject
@@ -75,6 +78,7 @@ class ImagesController(Controller):
         operation_id="uploadImageBytes",
         summary="Upload an image by its bare bytes",
         operation_class=openapi.RawUpload,
+        opt={RATE_LIMIT: UPLOADS},
         responses=openapi.UPLOAD_REFUSALS,
     )
     @inject
@@ -111,6 +115,7 @@ class ImagesController(Controller):
         operation_id="uploadImages",
         summary="Upload many images",
         operation_class=openapi.BatchUpload,
+        opt={RATE_LIMIT: UPLOADS},
         responses=openapi.UPLOAD_REFUSALS,
     )
     @inject
@@ -124,13 +129,15 @@ class ImagesController(Controller):
         """Upload many images as a form with several fields `files`.
 
         There is one result for each file, in their order; a refused file does not stop the others.
+        Each file takes one unit of the rate limit.
         """
         wanted = {_FILES: limits.batch_files}
         async with slots.taken():
             with await _read_form(request, limits, wanted, batch=True) as form:
                 options = options_from(form.fields)
                 results = [
-                    await self._upload_one(request, upload, part, options, limits) for part in form.files
+                    await self._upload_one(request, upload, part, options, limits, is_paid=place == 0)
+                    for place, part in enumerate(form.files)
                 ]
         return Response(BatchBody(results), status_code=200)
 
@@ -141,8 +148,12 @@ class ImagesController(Controller):
         part: FilePart,
         options: UploadOptions,
         limits: BodyLimits,
+        *,
+        is_paid: bool,
     ) -> BatchImageBody | RefusedBody:
         try:
+            if not is_paid:
+                await charge(request)
             if part.too_large:
                 raise FileTooLarge(limits.file_bytes)
             if not part.spool.size:

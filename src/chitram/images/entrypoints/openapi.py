@@ -15,7 +15,7 @@ from litestar.openapi.spec import (
 )
 from litestar.params import Parameter
 
-from chitram.platform.http.openapi import refusal
+from chitram.platform.http.openapi import RATE_LIMITED, refusal
 
 IMAGE_ID = Parameter(description="Id of the image", schema_extra={"format": "uuid"})
 
@@ -25,6 +25,7 @@ UPLOAD_REFUSALS: dict[int, ResponseSpec] = {
     413: refusal("FILE_TOO_LARGE"),
     415: refusal("INVALID_FILE_FORMAT", "CONTENT_TYPE_MISMATCH"),
     422: refusal("IMAGE_TOO_LARGE", "CORRUPT_IMAGE"),
+    429: RATE_LIMITED,
     503: refusal("UPLOAD_CAPACITY_EXCEEDED", "STORAGE_UNAVAILABLE", "DATABASE_UNAVAILABLE"),
 }
 DELETE_REFUSALS: dict[int, ResponseSpec] = {

@@ -16,6 +16,9 @@ def refusal(*codes: str) -> ResponseSpec:
     return ResponseSpec(ErrorBody, description=", ".join(codes), generate_examples=False)
 
 
+RATE_LIMITED = refusal("RATE_LIMIT_EXCEEDED")
+
+
 def reads(noun: str) -> Callable[..., str]:
     """Name the GET of a handler `getNoun` and its HEAD `headNoun`."""
 

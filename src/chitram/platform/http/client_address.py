@@ -1,0 +1,107 @@
+"""Who the client is, when trusted proxies stand between."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, cast
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from chitram.platform.networks import IPAddress, Networks, parse_address
+
+ForwardedHeader = Literal["x-forwarded-for", "forwarded"]
+
+# Hops that are looked at, from the nearest. No sensible chain of proxies is longer.
+_MOST_HOPS = 32
+_LONGEST_HOP = 512
+_PORT = r"(?::(?:\d{1,5}|_[A-Za-z0-9._-]+))?"
+_NODE = re.compile(rf"\[(?P<v6>[0-9A-Fa-f:.]+)\]{_PORT}|(?P<v4>[0-9.]+){_PORT}")
+# RFC 7239, section 4, with the tokens and quoted strings of RFC 9110, section 5.6.
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a token of HTTP
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_PAIR = re.compile(rf"\s*({_TOKEN})=(?:({_TOKEN})|({_QUOTED}))\s*(?:;|$)")
+
+
+class ClientAddress:
+    """Outermost ASGI layer: puts the client's own address into the scope, for all that come after.
+
+    The field is read from its right end, where the nearest proxy wrote, and only as far as the
+    addresses in it are those of trusted proxies; the first that is not is the client's. What is
+    malformed, hidden or unknown ends the walk at the last address believed. The fields of a peer
+    that is not trusted change nothing.
+
+    Args:
+        app: what is called with the scope.
+        trusted: proxies whose word is taken.
+        header: the one field that they set. The other they pass on as the client wrote it.
+    """
+
+    def __init__(self, app: ASGIApp, trusted: Networks, header: ForwardedHeader) -> None:
+        self._app = app
+        self._trusted = trusted
+        self._header = header
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP and scope["client"]:
+            host, port = scope["client"]
+            peer = parse_address(host)
+            if peer is not None:
+                client = client_address(peer, _lines(scope, self._header), self._trusted, self._header)
+                scope = cast("Scope", {**scope, "client": (str(client), port if client == peer else 0)})
+        await self._app(scope, receive, send)
+
+
+def client_address(
+    peer: IPAddress, lines: list[str], trusted: Networks, header: ForwardedHeader
+) -> IPAddress:
+    """Walk from `peer` through the lines of the field to the first address that is no trusted proxy."""
+    believed = peer
+    if believed not in trusted or not lines:
+        return believed
+    # One piece more than is looked at: the rest, unsplit.
+    hops = ",".join(lines).rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]
+    for hop in reversed(hops):
+        found = _address_of(hop, header)
+        if found is None:
+            break
+        believed = found
+        if believed not in trusted:
+            break
+    return believed
+
+
+def _lines(scope: Scope, header: str) -> list[str]:
+    name = header.encode()
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def _address_of(hop: str, header: ForwardedHeader) -> IPAddress | None:
+    """The address of one element of the field, or None when it has none that can be believed."""
+    if len(hop) > _LONGEST_HOP:
+        return None
+    node = hop.strip(" \t") if header == "x-forwarded-for" else _forwarded_for(hop)
+    if not node:
+        return None
+    if matched := _NODE.fullmatch(node):
+        return parse_address(matched["v6"] or matched["v4"])
+    return parse_address(node) if header == "x-forwarded-for" else None
+
+
+def _forwarded_for(element: str) -> str | None:
+    """The `for` of an element of `Forwarded`; None when there is not exactly one, or it is malformed.
+
+    Elements were split at commas, quoted or not: a quoted comma, which no address has, leaves
+    halves that are malformed.
+    """
+    found: list[str] = []
+    position = 0
+    while position < len(element):
+        pair = _PAIR.match(element, position)
+        if pair is None:
+            return None
+        name, token, quoted = pair.groups()
+        if name.lower() == "for":
+            found.append(token or re.sub(r"\\(.)", r"\1", quoted[1:-1]))
+        position = pair.end()
+    return found[0] if len(found) == 1 else None
