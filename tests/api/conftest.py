@@ -4,20 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
 
 from tests.support.api import Api, make_data_dir, running_api
+from tests.support.seaweed import Seaweed, remove_bucket, url_of
 from tests.support.servers import drop_database, new_database
 
 StartApi = Callable[..., AbstractAsyncContextManager[Api]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what only makes sense over another kind of store."""
+    for item in items:
+        mark = item.get_closest_marker("only_over")
+        if mark and isinstance(item, pytest.Function) and item.callspec.params["store"] != mark.args[0]:
+            item.add_marker(pytest.mark.skip(reason=mark.kwargs["reason"]))
+
+
+@pytest.fixture(scope="session", params=["local", "s3"], ids=["over-local", "over-s3"])
+def store(request: pytest.FixtureRequest) -> str:
+    """What the APIs keep images in: everything here is tested over each. `-k over-s3` selects."""
+    kind: str = request.param
+    return kind
+
+
 @pytest.fixture(scope="session")
-def start_api(postgres_url: str, migrated_url: str, valkey_url: str) -> StartApi:
-    """Start an API with a database and a data directory of its own: `start_api(SETTING=value)`.
+def start_api(
+    request: pytest.FixtureRequest, postgres_url: str, migrated_url: str, valkey_url: str, store: str
+) -> StartApi:
+    """Start an API with a database, a data directory and a store of its own: `start_api(SETTING=value)`.
 
     `through` may put something between the API and its database: it is awaited with the URL of
     that and returns another.
@@ -29,12 +48,19 @@ def start_api(postgres_url: str, migrated_url: str, valkey_url: str) -> StartApi
     ) -> AsyncIterator[Api]:
         database_url = await new_database(postgres_url, template=migrated_url)
         data_dir = make_data_dir()
+        bucket = None
+        if store == "s3" and "STORAGE_URLS" not in settings:
+            server: Seaweed = request.getfixturevalue("seaweed")
+            bucket = server.other_bucket(f"api-{uuid.uuid4().hex}")
+            settings["STORAGE_URLS"] = f"s3={url_of(bucket)}"
         url = await through(database_url) if through else database_url
         try:
             async with running_api(url, valkey_url, data_dir, settings) as api:
-                api.database_url = database_url
+                api.database_url, api.bucket = database_url, bucket
                 yield api
         finally:
+            if bucket:
+                remove_bucket(bucket)
             shutil.rmtree(data_dir, ignore_errors=True)
             await drop_database(database_url)
 

@@ -102,6 +102,7 @@ async def test_a_commit_that_hangs_is_answered_in_time(behind: tuple[Api, Proxy]
     assert (await api.upload(jpeg(52, 40))).status_code == 201
 
 
+@pytest.mark.only_over("local", reason="a directory is lost")
 async def test_a_lost_store_is_said_and_never_made_anew(start_api: StartApi) -> None:
     async with start_api(HTTP_WORKERS=1) as api:
         uploaded = await api.uploaded(jpeg())
@@ -134,6 +135,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+@pytest.mark.only_over("local", reason="the disk of a directory is full")
 async def test_a_full_store_is_said_and_nothing_is_kept(start_api: StartApi, small_disk: Path) -> None:
     async with start_api(HTTP_WORKERS=1, STORAGE_URLS=f"small=file://{small_disk}") as api:
         kept = await api.uploaded(jpeg(400, 300))

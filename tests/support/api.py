@@ -19,6 +19,7 @@ import httpx
 import psutil
 
 from chitram.platform.embedded.ports import free_port
+from chitram.platform.objects.s3 import Bucket, connect
 from chitram.platform.settings import PREFIX
 
 READY_SECONDS = 30
@@ -35,6 +36,7 @@ class Api:
     data_dir: Path
     process: asyncio.subprocess.Process
     client: httpx.AsyncClient
+    bucket: Bucket | None = None
 
     @property
     def host(self) -> tuple[str, int]:
@@ -56,9 +58,12 @@ class Api:
         body: dict[str, Any] = answer.json()
         return body
 
-    def objects(self) -> list[Path]:
-        """Every file in the object store, finished or not."""
-        return [path for path in (self.data_dir / "objects").rglob("*") if path.is_file()]
+    def objects(self) -> list[str]:
+        """Every object in the store; of local files the unfinished ones too."""
+        if self.bucket:
+            return [found["path"] for page in connect(self.bucket, 4, {}).list() for found in page]
+        root = self.data_dir / "objects"
+        return [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
 
     async def rows(self, table: str) -> int:
         """How many rows a table has."""

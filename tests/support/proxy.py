@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
@@ -20,10 +21,14 @@ class Mode(Enum):
 
 
 class Proxy:
-    """Relays 127.0.0.1 to the server of a URL; `url` is that URL through the relay."""
+    """Relays 127.0.0.1 to the server of a URL; `url` is that URL through the relay.
 
-    def __init__(self, target_url: str) -> None:
+    `watch` is shown what comes from clients, before the server gets it.
+    """
+
+    def __init__(self, target_url: str, watch: Callable[[bytes], None] = lambda _: None) -> None:
         self._target = urlsplit(target_url)
+        self._watch = watch
         self.mode = Mode.PASS
         self._server: asyncio.Server | None = None
         self.accepted = 0
@@ -65,7 +70,13 @@ class Proxy:
         if self.mode is Mode.CUT:
             writer.close()
             return
-        upstream_reader, upstream = await asyncio.open_connection(self._target.hostname, self._target.port)
+        try:
+            upstream_reader, upstream = await asyncio.open_connection(
+                self._target.hostname, self._target.port
+            )
+        except OSError:  # the server is gone, and so is its end of this connection
+            writer.close()
+            return
         self._writers |= {writer, upstream}
         try:
             await asyncio.gather(
@@ -89,6 +100,8 @@ class Proxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
+                if from_client:
+                    self._watch(data)
                 if self.mode is Mode.HANG:
                     continue
                 if self.mode is Mode.CUT:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
+import obstore
 import pytest
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
@@ -26,16 +30,25 @@ _READY_SECONDS = 30
 _SOCKETS = Path("/tmp")  # noqa: S108 - where the server insists on making them
 
 
-@dataclass(frozen=True)
+@dataclass
 class Seaweed:
-    """A running server with one bucket."""
+    """A running server with one bucket, made by the server itself; stores make others."""
 
     endpoint: str
     bucket: Bucket
+    launch: Callable[[], Process]
     process: Process
 
     def client(self) -> S3Store:
         return connect(self.bucket, 4, {})
+
+    def other_bucket(self, name: str) -> Bucket:
+        return replace(self.bucket, name=name)
+
+    def restart(self) -> None:
+        """Start the server again after a kill, at the same address over the same data."""
+        self.process = self.launch()
+        wait_ready(self.process, partial(_is_ready, self), _READY_SECONDS)
 
     def clear(self) -> None:
         """Remove every object."""
@@ -53,7 +66,8 @@ def running_seaweed(directory: Path) -> Iterator[Seaweed]:
     """Start a server with its data in `directory`, an empty one, and stop it in the end."""
     ports = free_ports(2 * len(_SERVERS))
     numbers = dict(zip(_SERVERS, zip(ports[::2], ports[1::2], strict=True), strict=True))
-    process = start(
+    launch = partial(
+        start,
         "SeaweedFS",
         [
             Path(sys.executable).with_name("weed"),
@@ -80,9 +94,9 @@ def running_seaweed(directory: Path) -> Iterator[Seaweed]:
         log=directory / "log",
     )
     endpoint = f"http://127.0.0.1:{numbers['s3'][0]}"
-    server = Seaweed(endpoint, bucket_at(endpoint), process)
+    server = Seaweed(endpoint, bucket_at(endpoint), launch, launch())
     try:
-        wait_ready(process, partial(_is_ready, server), _READY_SECONDS)
+        wait_ready(server.process, partial(_is_ready, server), _READY_SECONDS)
         yield server
     finally:
         server.kill()
@@ -107,6 +121,24 @@ def bucket_at(endpoint: str) -> Bucket:
         access_key_id=ACCESS_KEY,
         secret_access_key=SECRET_KEY,
     )
+
+
+def url_of(bucket: Bucket) -> str:
+    """The bucket as an entry of STORAGE_URLS names it, with its credentials."""
+    access, secret = (quote(part, safe="") for part in (bucket.access_key_id, bucket.secret_access_key))
+    return f"s3://{access}:{secret}@{bucket.name}?endpoint={bucket.endpoint}"
+
+
+def remove_bucket(bucket: Bucket) -> None:
+    """Remove a bucket and all that is in it: the server has room for a few dozen."""
+    client = connect(bucket, 4, {})
+    for page in client.list():
+        client.delete([meta["path"] for meta in page])
+    url = urlsplit(obstore.sign(client, "DELETE", "", timedelta(minutes=1)))
+    connection = http.client.HTTPConnection(url.netloc, timeout=4)
+    connection.request("DELETE", f"{url.path}?{url.query}")
+    assert connection.getresponse().status in {204, 404}
+    connection.close()
 
 
 def free_ports(count: int) -> list[int]:
