@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from secrets import token_bytes
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat, Visibility
+from chitram.images.domain.upload import Upload
 from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, DROP_COPY, MAKE_RENDITIONS, SHARD
 from chitram.images.ports import BlobCatalogue, LiveBlobExists, StaleBlob, Transactions
 from chitram.kernel.ids import new_id
@@ -190,6 +192,78 @@ async def test_pages_through_blobs_without_dimensions(transactions: Transactions
         assert (filled.width, filled.height) == (10, 20)
 
 
+def an_upload(**fields: Any) -> Upload:
+    now = datetime.now(UTC)
+    given: dict[str, Any] = {
+        "id": new_id(now),
+        "shard": "local",
+        "visibility": Visibility.UNLISTED,
+        "created_at": now,
+        "expires_at": now + HOUR,
+        "token_hash": token_bytes(32),
+    }
+    return Upload(**(given | fields))
+
+
+async def begin(transactions: Transactions, *uploads: Upload) -> None:
+    async with transactions.begin() as transaction:
+        for upload in uploads:
+            await transaction.uploads.add(upload)
+        await transaction.commit()
+
+
+async def test_an_upload_that_was_begun_is_there_with_every_field(transactions: Transactions) -> None:
+    owned = an_upload(
+        token_hash=None,
+        owner_id=uuid4(),
+        filename="చిత్రం.png",
+        content_type="image/png",
+        visibility=Visibility.PRIVATE,
+        expires_in=10 * 365 * 86_400,
+    )
+    anonymous = an_upload()
+    await begin(transactions, owned, anonymous)
+    async with transactions.begin() as transaction:
+        assert await transaction.uploads.get(owned.id) == owned
+        assert await transaction.uploads.get(anonymous.id) == anonymous
+        assert await transaction.uploads.get(uuid4()) is None
+
+
+async def test_an_upload_is_completed_once(transactions: Transactions) -> None:
+    upload, image_id = an_upload(), uuid4()
+    await begin(transactions, upload)
+    async with transactions.begin() as transaction:
+        assert await transaction.uploads.complete(upload.id, image_id)
+        await transaction.commit()
+    async with transactions.begin() as transaction:
+        assert not await transaction.uploads.complete(upload.id, uuid4())
+        assert not await transaction.uploads.complete(uuid4(), uuid4())
+        assert await transaction.uploads.get(upload.id) == replace(upload, image_id=image_id)
+
+
+async def test_finds_uploads_that_ended_page_by_page(transactions: Transactions) -> None:
+    now = datetime.now(UTC)
+    ended = [an_upload(expires_at=now - timedelta(seconds=age)) for age in (1, 3, 2)]
+    ended[1] = replace(ended[1], image_id=uuid4())
+    await begin(transactions, *ended, an_upload())
+    ended.sort(key=lambda upload: upload.id)
+    async with transactions.begin() as transaction:
+        assert await transaction.uploads.ended(now, UUID(int=0), 2) == ended[:2]
+        assert await transaction.uploads.ended(now, ended[1].id, 2) == ended[2:]
+        assert await transaction.uploads.ended(now - HOUR, UUID(int=0), 2) == []
+
+
+async def test_a_removed_upload_is_no_longer_known(transactions: Transactions) -> None:
+    kept, removed = an_upload(), an_upload()
+    await begin(transactions, kept, removed)
+    async with transactions.begin() as transaction:
+        await transaction.uploads.remove(removed.id)
+        await transaction.uploads.remove(uuid4())
+        await transaction.commit()
+    async with transactions.begin() as transaction:
+        assert await transaction.uploads.known([kept.id, removed.id, uuid4()]) == {kept.id}
+
+
 async def test_the_outbox_forgets_what_is_done_or_discarded(transactions: Transactions) -> None:
     blob_id = str(uuid4())
     async with transactions.begin() as transaction:
@@ -249,4 +323,5 @@ async def test_counts_what_each_shard_holds(transactions: Transactions, catalogu
     async with transactions.begin() as transaction:
         await transaction.blobs.mark_deleting(dying.id)
         await transaction.commit()
-    assert await catalogue.shards() == {"a": 1, "dying": 1, "new": 1, "old": 2}
+    await begin(transactions, an_upload(shard="new"), an_upload(shard="begun"))
+    assert await catalogue.shards() == {"a": 1, "begun": 1, "dying": 1, "new": 2, "old": 2}

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from litestar.types import HTTPReceiveMessage, Receive, Scope, Send
 
-from chitram.kernel.errors import ChitramError, InvalidRequest, StorageUnavailable
+from chitram.kernel.errors import ChitramError, FileTooLarge, InvalidRequest, StorageUnavailable
 from chitram.platform.http.body import (
     ClientDisconnected,
     DrainUnread,
-    FileTooLarge,
     UploadTimeout,
     chunks,
     drain,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from chitram.kernel.errors import ChitramError, InvalidRequest
-from chitram.platform.http.body import ClientDisconnected, FileTooLarge, UploadTimeout
+from chitram.kernel.errors import ChitramError, FileTooLarge, InvalidRequest
+from chitram.platform.http.body import ClientDisconnected, UploadTimeout
 from chitram.platform.http.multipart import Form, read_form
 from tests.http.asgi import Ending, Sender, open_files_in, split
 

@@ -11,8 +11,7 @@ from urllib.parse import quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chitram.kernel.errors import ChitramError, InvalidRequest
-from chitram.platform.http.body import FileTooLarge
+from chitram.kernel.errors import ChitramError, FileTooLarge, InvalidRequest
 from chitram.platform.http.multipart import read_form
 from tests.http.asgi import open_files_in, sender, split
 

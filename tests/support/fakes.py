@@ -16,6 +16,7 @@ from uuid import UUID
 
 from chitram.images.domain.content import Inspection, Received, Slice
 from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat
+from chitram.images.domain.upload import Upload
 from chitram.images.ports import LiveBlobExists, StaleBlob, StoredObject
 from chitram.kernel.errors import CommitUncertain
 from chitram.kernel.ids import id_time, new_id
@@ -40,10 +41,11 @@ class Tables:
 
     images: dict[UUID, Image] = field(default_factory=dict)
     blobs: dict[UUID, Blob] = field(default_factory=dict)
+    uploads: dict[UUID, Upload] = field(default_factory=dict)
     outbox: dict[UUID, tuple[str, dict[str, str]]] = field(default_factory=dict)
 
     def snapshot(self) -> Tables:
-        return Tables(copy(self.images), copy(self.blobs), copy(self.outbox))
+        return Tables(copy(self.images), copy(self.blobs), copy(self.uploads), copy(self.outbox))
 
 
 class FakeTransactions:
@@ -70,6 +72,7 @@ class FakeUnitOfWork:
         self._tables = database.tables.snapshot()
         self.images = FakeImages(self._tables)
         self.blobs = FakeBlobs(self._tables)
+        self.uploads = FakeUploads(self._tables)
         self.outbox = FakeOutbox(self._tables)
 
     async def __aenter__(self) -> Self:
@@ -153,6 +156,38 @@ class FakeImages:
             if image.expires_at is not None and image.expires_at <= now
         ]
         return [image.id for image in sorted(due, key=lambda image: image.expires_at or now)][:limit]
+
+
+class FakeUploads:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def get(self, upload_id: UUID) -> Upload | None:
+        return self._tables.uploads.get(upload_id)
+
+    async def add(self, upload: Upload) -> None:
+        self._tables.uploads[upload.id] = upload
+
+    async def complete(self, upload_id: UUID, image_id: UUID) -> bool:
+        upload = self._tables.uploads.get(upload_id)
+        if upload is None or upload.image_id is not None:
+            return False
+        self._tables.uploads[upload_id] = replace(upload, image_id=image_id)
+        return True
+
+    async def ended(self, before: datetime, after: UUID, limit: int) -> Sequence[Upload]:
+        found = [
+            upload
+            for upload in sorted(self._tables.uploads.values(), key=lambda upload: upload.id)
+            if upload.expires_at <= before and upload.id > after
+        ]
+        return found[:limit]
+
+    async def known(self, upload_ids: Sequence[UUID]) -> set[UUID]:
+        return set(upload_ids) & set(self._tables.uploads)
+
+    async def remove(self, upload_id: UUID) -> None:
+        self._tables.uploads.pop(upload_id, None)
 
 
 class FakeOutbox:
@@ -286,4 +321,6 @@ class FakeCatalogue:
                 yield blob
 
     async def shards(self) -> Mapping[str, int]:
-        return Counter(blob.shard for blob in self._database.tables.blobs.values())
+        tables = self._database.tables
+        begun = [upload.shard for upload in tables.uploads.values()]
+        return Counter([*begun, *(blob.shard for blob in tables.blobs.values())])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -12,6 +12,7 @@ import msgspec
 
 from chitram.images.domain.content import Inspection, Received
 from chitram.images.domain.image import Blob, Image
+from chitram.images.domain.upload import Upload
 from chitram.kernel.uow import UnitOfWork
 
 
@@ -30,6 +31,14 @@ class StoredObject(msgspec.Struct, frozen=True):
 
     blob_id: UUID
     shard: str
+    size: int
+    modified: datetime
+
+
+class QuarantinedObject(msgspec.Struct, frozen=True):
+    """An object in quarantine: size in bytes, time of its last change."""
+
+    upload_id: UUID
     size: int
     modified: datetime
 
@@ -66,6 +75,50 @@ class BlobStore(Protocol):
 
     async def remove_unfinished(self, before: datetime) -> int:
         """Remove remains of writes that began before `before` and never ended; say how many."""
+        ...
+
+
+class Quarantine(Protocol):
+    """Keeps what clients put and nobody has checked. Every method raises `StorageUnavailable`."""
+
+    @property
+    def shard(self) -> str:
+        """Name of the store that new uploads go to."""
+        ...
+
+    @property
+    def shards(self) -> Collection[str]:
+        """Names of all stores that are configured."""
+        ...
+
+    async def address(self, upload_id: UUID, shard: str, seconds: int) -> str | None:
+        """Where the client itself may put its bytes for `seconds`.
+
+        None when they have to come through this application, which is for stores without
+        addresses of their own. The store is asked whether it can be used now.
+        """
+        ...
+
+    async def put(self, upload_id: UUID, shard: str, received: Received) -> None:
+        """Keep bytes that came through this application, in the place of any that were there."""
+        ...
+
+    def fetch(
+        self, upload_id: UUID, shard: str, *, limit: int, seconds: float
+    ) -> AbstractAsyncContextManager[Received]:
+        """Read an upload's bytes once, to the spool, within `seconds`.
+
+        Raises `UploadNotReceived` when there are none, and `FileTooLarge` without reading when
+        they are more than `limit`.
+        """
+        ...
+
+    async def delete(self, upload_id: UUID, shard: str) -> None:
+        """Remove an upload's bytes; removing what is not there is not an error."""
+        ...
+
+    def list(self, shard: str) -> AsyncIterator[QuarantinedObject]:
+        """Yield what lies in the quarantine of a store under an upload's id."""
         ...
 
 
@@ -130,14 +183,42 @@ class ImageRepository(Protocol):
         ...
 
 
+class UploadRepository(Protocol):
+    """Direct uploads inside one transaction."""
+
+    async def get(self, upload_id: UUID) -> Upload | None: ...
+
+    async def add(self, upload: Upload) -> None: ...
+
+    async def complete(self, upload_id: UUID, image_id: UUID) -> bool:
+        """Say that an upload became an image; False when it already had, or is gone.
+
+        Of two transactions that try at once, the second waits for the first.
+        """
+        ...
+
+    async def ended(self, before: datetime, after: UUID, limit: int) -> Sequence[Upload]:
+        """Uploads, completed or not, whose time was over at `before`, in order of id beyond `after`."""
+        ...
+
+    async def known(self, upload_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of `upload_ids` that have a row."""
+        ...
+
+    async def remove(self, upload_id: UUID) -> None: ...
+
+
 class ImagesUnitOfWork(UnitOfWork, Protocol):
-    """A transaction over images, blobs and the outbox."""
+    """A transaction over images, blobs, direct uploads and the outbox."""
 
     @property
     def images(self) -> ImageRepository: ...
 
     @property
     def blobs(self) -> BlobRepository: ...
+
+    @property
+    def uploads(self) -> UploadRepository: ...
 
 
 class Transactions(Protocol):

@@ -13,20 +13,29 @@ from chitram.images.adapters.decoder.pool import DecoderPool
 from chitram.images.adapters.postgres.catalogue import PostgresBlobCatalogue
 from chitram.images.adapters.postgres.queries import PostgresImageQueries
 from chitram.images.adapters.postgres.unit_of_work import PostgresTransactions
+from chitram.images.adapters.quarantine import ObjectQuarantine
+from chitram.images.domain.image import ImageFormat
 from chitram.images.entrypoints.jobs import DeleteBlobJob
 from chitram.images.entrypoints.slots import UploadSlots
-from chitram.images.ports import BlobCatalogue, BlobStore, Inspector, Transactions
+from chitram.images.entrypoints.upload_addresses import ADDRESS_PURPOSE, UploadAddresses
+from chitram.images.ports import BlobCatalogue, BlobStore, Inspector, Quarantine, Transactions
 from chitram.images.public import ImageQueries
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
+from chitram.images.use_cases.begin_upload import BeginUpload, DirectUploadRules
+from chitram.images.use_cases.clear_uploads import ClearUploads
+from chitram.images.use_cases.complete_upload import CompleteUpload
 from chitram.images.use_cases.delete_blob import DeleteBlob
 from chitram.images.use_cases.delete_image import DeleteImage
 from chitram.images.use_cases.expire_images import ExpireImages
+from chitram.images.use_cases.receive_upload import ReceiveUpload
 from chitram.images.use_cases.reconcile_store import ReconcileStore
 from chitram.images.use_cases.upload_image import UploadImage, UploadRules
+from chitram.kernel.clock import Clock
 from chitram.platform.database import Reader
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.outbox import Relay
 from chitram.platform.settings import Settings, decoder_count, spool_dir
+from chitram.platform.signing import Signer
 from chitram.platform.slot_locks import SlotLocks
 
 
@@ -50,6 +59,15 @@ class ImagesAdapters(Provider):
     @provide
     def blobs(self, stores: ObjectStores, settings: Settings) -> BlobStore:
         return ObjectBlobStore(stores, spool_dir(settings))
+
+    @provide
+    def quarantine(self, stores: ObjectStores, settings: Settings) -> Quarantine:
+        return ObjectQuarantine(stores, spool_dir(settings))
+
+    @provide
+    def addresses(self, settings: Settings, clock: Clock) -> UploadAddresses:
+        signer = Signer(settings.secret_keys, ADDRESS_PURPOSE)
+        return UploadAddresses(signer, clock, settings.public_base_url)
 
     @provide
     async def inspector(self, settings: Settings) -> AsyncIterator[Inspector]:
@@ -80,6 +98,15 @@ class ImagesAdapters(Provider):
             newest_commit=timedelta(seconds=settings.reconcile_grace_seconds / 2),
         )
 
+    @provide
+    def direct_upload_rules(self, settings: Settings) -> DirectUploadRules:
+        return DirectUploadRules(
+            life=timedelta(seconds=settings.direct_upload_seconds),
+            max_bytes=settings.max_upload_bytes,
+            read_seconds=settings.upload_body_seconds,
+            formats=tuple(map(ImageFormat, settings.allowed_formats)),
+        )
+
 
 class ImagesUseCases(Provider):
     """What images can do."""
@@ -87,6 +114,10 @@ class ImagesUseCases(Provider):
     scope = Scope.APP
 
     upload_image = provide(UploadImage)
+    begin_upload = provide(BeginUpload)
+    receive_upload = provide(ReceiveUpload)
+    complete_upload = provide(CompleteUpload)
+    clear_uploads = provide(ClearUploads)
     delete_image = provide(DeleteImage)
     delete_blob_job = provide(DeleteBlobJob)
     delete_blob = provide(DeleteBlob)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from chitram.images.domain.errors import ImageNotFound
+from chitram.images.domain.errors import ImageNotFound, UploadNotFound
 from chitram.images.domain.keys import blob_key, blob_of_key
 from chitram.images.domain.policies import has_expired, may_see
 from chitram.images.queries import ImageQueries, ImageView
@@ -25,6 +25,7 @@ __all__ = [
     "image_path",
     "may_see",
     "parse_image_id",
+    "parse_upload_id",
 ]
 
 
@@ -64,14 +65,28 @@ class ImageBody(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_image_id(text: str) -> UUID:
     """Read the id of a path. What is no UUID is no image's id: raises `ImageNotFound`."""
-    try:
-        image_id = UUID(text)
-    except ValueError:
-        raise ImageNotFound from None
-    # Braces, "urn:uuid:" and missing hyphens would give one image many addresses in caches.
-    if str(image_id) != text.lower():
+    if (image_id := _canonical(text)) is None:
         raise ImageNotFound
     return image_id
+
+
+def parse_upload_id(text: str) -> UUID:
+    """Read the id of a direct upload from a path. Raises `UploadNotFound`."""
+    if (upload_id := _canonical(text)) is None:
+        raise UploadNotFound
+    return upload_id
+
+
+def _canonical(text: str) -> UUID | None:
+    """Read a UUID; None for anything else.
+
+    Braces, "urn:uuid:" and missing hyphens would give one image many addresses in caches.
+    """
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text.lower() else None
 
 
 def image_path(image_id: UUID) -> str:

@@ -61,6 +61,17 @@ class InvalidRequest(ChitramError):
     default_message = "The request is not valid."
 
 
+class FileTooLarge(ChitramError):
+    """A body or a file in it is over its limit, `max_bytes`."""
+
+    code = "FILE_TOO_LARGE"
+    category = Category.TOO_LARGE
+    default_message = "The file is larger than is accepted here."
+
+    def __init__(self, max_bytes: int | None = None) -> None:
+        super().__init__(details=None if max_bytes is None else {"max_bytes": max_bytes})
+
+
 class DatabaseUnavailable(ChitramError):
     """The database did not answer; whether a commit under way took effect may be unknown."""
 

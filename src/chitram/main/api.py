@@ -23,6 +23,7 @@ from chitram.delivery.entrypoints.visible import VisibleImages
 from chitram.delivery.ports import Delivery
 from chitram.images.entrypoints.http import ImagesController
 from chitram.images.entrypoints.slots import UploadSlots
+from chitram.images.entrypoints.uploads import UploadsController
 from chitram.images.use_cases.delete_image import DeleteImage
 from chitram.images.use_cases.upload_image import UploadImage
 from chitram.kernel.errors import ChitramError
@@ -46,7 +47,12 @@ from chitram.platform.settings import Settings, load_settings
 from chitram.platform.slot_locks import SlotLocks
 from chitram.platform.spool import make_spool
 
-ROUTES: list[ControllerRouterHandler] = [ImagesController, *DELIVERY_HANDLERS, HealthController]
+ROUTES: list[ControllerRouterHandler] = [
+    ImagesController,
+    UploadsController,
+    *DELIVERY_HANDLERS,
+    HealthController,
+]
 
 _HEADER_SECONDS = 15
 # One request line and its headers; a body is read by the application, under its own limits.

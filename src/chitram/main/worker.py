@@ -16,6 +16,7 @@ from valkey.exceptions import ValkeyError
 
 from chitram.images.entrypoints.jobs import DeleteBlobJob
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
+from chitram.images.use_cases.clear_uploads import ClearUploads
 from chitram.images.use_cases.expire_images import ExpireImages
 from chitram.main.container import JOB_KINDS, make_container
 from chitram.main.stores import require_stores
@@ -31,6 +32,7 @@ from chitram.platform.valkey import make_valkey
 SWEEP_SECONDS = 2.0
 EXPIRE_SECONDS = 10.0
 BACKFILL_SECONDS = 3600.0
+CLEAR_SECONDS = 60.0
 _CONCURRENCY = 8
 _DEQUEUE_SECONDS = 5.0
 _STOP_SECONDS = 20
@@ -50,6 +52,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         runner = await _runner(container)
         expire = await container.get(ExpireImages)
         backfill = await container.get(BackfillDimensions)
+        clear = await container.get(ClearUploads)
         worker = DrainingWorker(
             waiting,
             functions=[(OUTBOX_JOB, runner.run)],
@@ -60,6 +63,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         rounds = [
             asyncio.create_task(every(SWEEP_SECONDS, "sweep", lambda: runner.sweep(queue), stop)),
             asyncio.create_task(every(EXPIRE_SECONDS, "expire", expire, stop)),
+            asyncio.create_task(every(CLEAR_SECONDS, "uploads", clear, stop)),
             asyncio.create_task(every(BACKFILL_SECONDS, "backfill", backfill, stop)),
         ]
         _log.info("ready")

@@ -60,3 +60,39 @@ class InvalidDeleteToken(ChitramError):
     code = "INVALID_DELETE_TOKEN"
     category = Category.FORBIDDEN
     default_message = "The delete token is wrong or has expired."
+
+
+class UploadNotFound(ChitramError):
+    code = "UPLOAD_NOT_FOUND"
+    category = Category.NOT_FOUND
+    default_message = "There is no upload with this id, or its time is over."
+
+
+class UploadNotReceived(ChitramError):
+    code = "UPLOAD_NOT_RECEIVED"
+    category = Category.CONFLICT
+    default_message = "Nothing has been put at the address of this upload yet."
+
+
+class UploadAlreadyCompleted(ChitramError):
+    code = "UPLOAD_ALREADY_COMPLETED"
+    category = Category.CONFLICT
+    default_message = "This upload has become an image already."
+
+
+class UploadTokenRequired(ChitramError):
+    code = "UPLOAD_TOKEN_REQUIRED"
+    category = Category.FORBIDDEN
+    default_message = "Completing this upload needs its upload token."
+
+
+class InvalidUploadToken(ChitramError):
+    code = "INVALID_UPLOAD_TOKEN"
+    category = Category.FORBIDDEN
+    default_message = "The upload token is wrong."
+
+
+class InvalidUploadAddress(ChitramError):
+    code = "INVALID_UPLOAD_ADDRESS"
+    category = Category.FORBIDDEN
+    default_message = "This address is not one that was handed out, or its time is over."

@@ -21,17 +21,22 @@ _SKIN_TONES = range(0x1F3FB, 0x1F400)
 
 
 def sanitise_filename(raw: str | None, extension: str) -> str:
-    """Make a name of 1 to 255 bytes of UTF-8, for any text.
+    """Make a name of 1 to 255 bytes of UTF-8, for any text: an empty one is `image.` and `extension`."""
+    return clean_filename(raw) or f"image.{extension}"
+
+
+def clean_filename(raw: str | None) -> str:
+    """Make a name of 0 to 255 bytes of UTF-8, for any text.
 
     Only what stands after the last slash or backslash is kept, in NFC, without characters that
     control anything, without dots and spaces at either end. A name that is too long is cut between
-    characters and keeps its ending; an empty one becomes `image.` and `extension`.
+    characters and keeps its ending.
     """
     name = (raw or "").translate(_SEPARATORS).rpartition("/")[2]
     name = _shorten(name)
     name = "".join(filter(_is_wanted, name))
     name = _trim(unicodedata.normalize("NFC", name))
-    return _trim(_fit(name)) or f"image.{extension}"
+    return _trim(_fit(name))
 
 
 def _shorten(name: str) -> str:

@@ -1,10 +1,12 @@
-"""Where in an object store the bytes of a blob lie."""
+"""Where in an object store the bytes of a blob lie, and those that nobody has checked yet."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
 _FOLDER = "blobs"
+# Every key of something unchecked begins with this, and no other key does.
+QUARANTINE = "quarantine/"
 
 
 def blob_key(blob_id: UUID) -> str:
@@ -24,3 +26,17 @@ def blob_of_key(key: str) -> UUID | None:
     except ValueError:
         return None
     return blob_id if blob_key(blob_id) == key else None
+
+
+def quarantine_key(upload_id: UUID) -> str:
+    """Key under which the bytes of a direct upload wait for their check."""
+    return f"{QUARANTINE}{upload_id}"
+
+
+def upload_of_key(key: str) -> UUID | None:
+    """Id of the direct upload that an object belongs to, or None for an object that is not ours."""
+    try:
+        upload_id = UUID(key.removeprefix(QUARANTINE))
+    except ValueError:
+        return None
+    return upload_id if quarantine_key(upload_id) == key else None

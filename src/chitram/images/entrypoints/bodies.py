@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TypeVar
 
 import msgspec
+from litestar import Response
 
-from chitram.images.public import ImageBody, image_body
+from chitram.images.public import ImageBody, image_body, image_path
 from chitram.images.queries import view_of
 from chitram.images.use_cases.upload_image import UploadedImage
 from chitram.platform.http.errors import ErrorDetail
@@ -39,9 +40,13 @@ class BatchBody(msgspec.Struct, frozen=True):
     results: list[BatchImageBody | RefusedBody]
 
 
-def upload_body(uploaded: UploadedImage) -> UploadBody:
+def created(uploaded: UploadedImage) -> Response[UploadBody]:
     """The answer to an upload."""
-    return _with_token(UploadBody, uploaded)
+    return Response(
+        _with_token(UploadBody, uploaded),
+        status_code=201,
+        headers={"location": image_path(uploaded.image.id), "cache-control": "no-store"},
+    )
 
 
 def batch_item(uploaded: UploadedImage) -> BatchImageBody:

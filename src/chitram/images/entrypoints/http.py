@@ -17,19 +17,19 @@ from chitram.images.entrypoints.bodies import (
     RefusedBody,
     UploadBody,
     batch_item,
-    upload_body,
+    created,
 )
 from chitram.images.entrypoints.options import UploadOptions, options_from
 from chitram.images.entrypoints.slots import UploadSlots
-from chitram.images.public import image_path, parse_image_id
+from chitram.images.public import parse_image_id
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
-from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage
-from chitram.kernel.errors import ChitramError, InvalidRequest
-from chitram.platform.http.body import FileTooLarge, read_raw
+from chitram.images.use_cases.upload_image import UploadCommand, UploadImage
+from chitram.kernel.errors import ChitramError, FileTooLarge, InvalidRequest
+from chitram.platform.http.body import read_raw
 from chitram.platform.http.digest import parse_repr_digest
 from chitram.platform.http.disposition import filename_from_disposition
 from chitram.platform.http.errors import error_body, error_status
-from chitram.platform.http.headers import joined_lines
+from chitram.platform.http.headers import content_length, joined_lines
 from chitram.platform.http.limits import BodyLimits
 from chitram.platform.http.multipart import FilePart, Form, read_form
 from chitram.platform.http.rate_limits import RATE_LIMIT, charge
@@ -71,7 +71,7 @@ class ImagesController(Controller):
             with await _read_form(request, limits, {_FILE: 1}, batch=False) as form:
                 options = options_from(form.fields)
                 uploaded = await upload(_command(request, form.files[0], options))
-        return _created(uploaded)
+        return created(uploaded)
 
     @post(
         "/",
@@ -107,7 +107,7 @@ class ImagesController(Controller):
                     digest=expected,
                 )
                 uploaded = await upload(command)
-        return _created(uploaded)
+        return created(uploaded)
 
     @post(
         "/batch",
@@ -191,7 +191,7 @@ class ImagesController(Controller):
 async def _read_bytes(request: AnyRequest, limits: BodyLimits) -> Spool:
     return await read_raw(
         request.receive,
-        _content_length(request),
+        content_length(request),
         limit=limits.file_bytes,
         seconds=limits.seconds,
         spool_directory=limits.spool_directory,
@@ -201,7 +201,7 @@ async def _read_bytes(request: AnyRequest, limits: BodyLimits) -> Spool:
 async def _read_form(
     request: AnyRequest, limits: BodyLimits, file_fields: dict[str, int], *, batch: bool
 ) -> Form:
-    length = _content_length(request)
+    length = content_length(request)
     # A batch gets more time only for bytes that it has announced.
     files = min(sum(file_fields.values()), 1 + (length or 0) // limits.file_bytes)
     return await read_form(
@@ -247,21 +247,3 @@ def _command_of(
         expected_digest=digest,
         address=request.client.host if request.client else None,
     )
-
-
-def _created(uploaded: UploadedImage) -> Response[UploadBody]:
-    return Response(
-        upload_body(uploaded),
-        status_code=201,
-        headers={"location": image_path(uploaded.image.id), "cache-control": "no-store"},
-    )
-
-
-def _content_length(request: AnyRequest) -> int | None:
-    """The announced length. Raises `InvalidRequest` when it is no number."""
-    announced = request.headers.get("content-length")
-    if announced is None:
-        return None
-    if not (announced.isascii() and announced.isdigit()):
-        raise InvalidRequest("Content-Length is not a number.")
-    return int(announced)

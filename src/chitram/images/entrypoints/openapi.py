@@ -18,6 +18,7 @@ from litestar.params import Parameter
 from chitram.platform.http.openapi import RATE_LIMITED, refusal
 
 IMAGE_ID = Parameter(description="Id of the image", schema_extra={"format": "uuid"})
+UPLOAD_ID = Parameter(description="Id of the upload, not of an image", schema_extra={"format": "uuid"})
 
 UPLOAD_REFUSALS: dict[int, ResponseSpec] = {
     400: refusal("INVALID_REQUEST", "DIGEST_MISMATCH"),
@@ -34,7 +35,31 @@ DELETE_REFUSALS: dict[int, ResponseSpec] = {
     404: refusal("IMAGE_NOT_FOUND"),
     503: refusal("DATABASE_UNAVAILABLE"),
 }
+BEGIN_REFUSALS: dict[int, ResponseSpec] = {
+    400: refusal("INVALID_REQUEST"),
+    408: refusal("UPLOAD_TIMEOUT"),
+    413: refusal("FILE_TOO_LARGE", "REQUEST_TOO_LARGE"),
+    415: refusal("INVALID_FILE_FORMAT"),
+    503: refusal("STORAGE_UNAVAILABLE", "DATABASE_UNAVAILABLE"),
+}
+CONTENT_REFUSALS: dict[int, ResponseSpec] = {
+    400: refusal("INVALID_REQUEST"),
+    403: refusal("INVALID_UPLOAD_ADDRESS"),
+    404: refusal("UPLOAD_NOT_FOUND"),
+    408: refusal("UPLOAD_TIMEOUT"),
+    409: refusal("UPLOAD_ALREADY_COMPLETED"),
+    413: refusal("FILE_TOO_LARGE"),
+    503: refusal("UPLOAD_CAPACITY_EXCEEDED", "STORAGE_UNAVAILABLE", "DATABASE_UNAVAILABLE"),
+}
+COMPLETE_REFUSALS: dict[int, ResponseSpec] = {
+    **UPLOAD_REFUSALS,
+    403: refusal("UPLOAD_TOKEN_REQUIRED", "INVALID_UPLOAD_TOKEN"),
+    404: refusal("UPLOAD_NOT_FOUND"),
+    409: refusal("UPLOAD_NOT_RECEIVED", "UPLOAD_ALREADY_COMPLETED"),
+    413: refusal("FILE_TOO_LARGE", "REQUEST_TOO_LARGE"),
+}
 
+_TEXT = Schema(type=OpenAPIType.STRING)
 _BINARY = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 _OPTIONS = {
     "visibility": Schema(type=OpenAPIType.STRING, enum=["public", "unlisted", "private"]),
@@ -71,3 +96,40 @@ class RawUpload(Operation):
         self.request_body = RequestBody(
             {name: OpenAPIMediaType(schema=_BINARY) for name in ("image/jpeg", "image/png")}, required=True
         )
+
+
+@dataclass
+class BeginsUpload(Operation):
+    """An operation whose body says what will be uploaded, or is not there."""
+
+    def __post_init__(self) -> None:
+        properties = {
+            "filename": _TEXT,
+            "content_type": Schema(type=OpenAPIType.STRING, description="Compared with the content"),
+            **_OPTIONS,
+            "file_size": Schema(
+                type=OpenAPIType.INTEGER, minimum=1, description="Bytes; one that is too large is refused now"
+            ),
+        }
+        self.request_body = _json(properties)
+
+
+@dataclass
+class PutsContent(Operation):
+    """An operation whose body is any bytes."""
+
+    def __post_init__(self) -> None:
+        self.request_body = RequestBody({"*/*": OpenAPIMediaType(schema=_BINARY)}, required=True)
+
+
+@dataclass
+class CompletesUpload(Operation):
+    """An operation whose body may hold the token of an anonymous upload."""
+
+    def __post_init__(self) -> None:
+        self.request_body = _json({"upload_token": _TEXT})
+
+
+def _json(properties: dict[str, Schema]) -> RequestBody:
+    schema = Schema(type=OpenAPIType.OBJECT, properties={**properties}, additional_properties=False)
+    return RequestBody({"application/json": OpenAPIMediaType(schema=schema)}, required=False)

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import contextlib
 from datetime import timedelta
+from uuid import UUID
 
 import msgspec
 
 from chitram.accounts.public import Principal
 from chitram.images.domain.content import Inspection, Received, stored_chunks
+from chitram.images.domain.errors import UploadAlreadyCompleted
 from chitram.images.domain.filename import sanitise_filename
 from chitram.images.domain.image import Blob, BlobState, Image, Visibility
-from chitram.images.domain.policies import check_declared_type, check_digest, new_delete_token
+from chitram.images.domain.policies import check_declared_type, check_digest, check_options, new_token
 from chitram.images.domain.work import BLOB_ID, MAKE_RENDITIONS
-from chitram.images.ports import BlobStore, Inspector, LiveBlobExists, StaleBlob, Transactions
+from chitram.images.ports import (
+    BlobStore,
+    ImagesUnitOfWork,
+    Inspector,
+    LiveBlobExists,
+    StaleBlob,
+    Transactions,
+)
 from chitram.kernel.clock import Clock
-from chitram.kernel.errors import CommitUncertain, InvalidRequest, StorageUnavailable
+from chitram.kernel.errors import CommitUncertain, StorageUnavailable
 from chitram.kernel.ids import new_id
 
 # Each round is lost to another upload or delete of the very same content, which then is done.
 _ROUNDS = 50
-LONGEST_LIFE_SECONDS = 10 * 365 * 86_400
 
 
 class UploadCommand(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +39,7 @@ class UploadCommand(msgspec.Struct, frozen=True, kw_only=True):
         expires_in: seconds after which the image goes by itself; None is never.
         expected_digest: SHA-256 that the client says it sent, 32 bytes.
         address: network address of the client.
+        completes: the direct upload that this image is made of.
     """
 
     received: Received
@@ -41,6 +50,7 @@ class UploadCommand(msgspec.Struct, frozen=True, kw_only=True):
     expires_in: int | None = None
     expected_digest: bytes | None = None
     address: str | None = None
+    completes: UUID | None = None
 
 
 class UploadedImage(msgspec.Struct, frozen=True):
@@ -88,11 +98,11 @@ class UploadImage:
         self._rules = rules
 
     async def __call__(self, command: UploadCommand) -> UploadedImage:
-        _check_options(command)
+        check_options(command.visibility, command.expires_in, owner_id=command.principal.user_id)
         check_digest(command.expected_digest, command.received.sha256)
         inspection = await self._inspector.inspect(command.received)
         check_declared_type(command.declared_type, inspection.format)
-        token, token_hash = (None, None) if command.principal.user_id else new_delete_token()
+        token, token_hash = (None, None) if command.principal.user_id else new_token()
         image, blob = await self._keep(command, inspection, token_hash)
         return UploadedImage(image, blob, token)
 
@@ -115,9 +125,9 @@ class UploadImage:
             image = self._new_image(command, blob, token_hash)
             try:
                 if live is None:
-                    await self._commit_new(blob, image)
+                    await self._commit_new(command, blob, image)
                 else:
-                    await self._commit_shared(command.received, inspection, blob, image)
+                    await self._commit_shared(command, inspection, blob, image)
             except (LiveBlobExists, GenerationGone):
                 continue
             except StaleBlob:
@@ -138,25 +148,25 @@ class UploadImage:
         await self._discard(own)
         raise StorageUnavailable("The same content is being uploaded and deleted at once. Try again.")
 
-    async def _commit_new(self, blob: Blob, image: Image) -> None:
+    async def _commit_new(self, command: UploadCommand, blob: Blob, image: Image) -> None:
         """Commit blob, image and outbox together."""
         async with self._transactions.begin() as transaction:
             await transaction.blobs.add(blob, newer_than=self._rules.newest_commit)
-            await transaction.images.add(image)
+            await _add_image(transaction, command, image)
             await transaction.outbox.add(MAKE_RENDITIONS, {BLOB_ID: str(blob.id)})
             await transaction.commit()
 
     async def _commit_shared(
-        self, received: Received, inspection: Inspection, blob: Blob, image: Image
+        self, command: UploadCommand, inspection: Inspection, blob: Blob, image: Image
     ) -> None:
         """Commit another image over a blob that is there already, and put back its lost object."""
         restored = await self._blobs.size(blob.id, blob.shard) != blob.byte_size
         if restored:
-            await self._put(received, inspection, blob)
+            await self._put(command.received, inspection, blob)
         async with self._transactions.begin() as transaction:
             locked = await transaction.blobs.lock(blob.id)
             if locked is not None and locked.state is BlobState.LIVE:
-                await transaction.images.add(image)
+                await _add_image(transaction, command, image)
                 await transaction.commit()
                 return
         if restored:
@@ -208,15 +218,8 @@ class UploadImage:
         )
 
 
-def _check_options(command: UploadCommand) -> None:
-    """Refuse options that no image could have. Raises `InvalidRequest`."""
-    if command.visibility is Visibility.PRIVATE and command.principal.user_id is None:
-        raise InvalidRequest(
-            "A private image needs an owner: sign in, or choose unlisted or public.",
-            details={"field": "visibility"},
-        )
-    if command.expires_in is not None and not 1 <= command.expires_in <= LONGEST_LIFE_SECONDS:
-        raise InvalidRequest(
-            f"expires_in is a number of seconds from 1 to {LONGEST_LIFE_SECONDS}.",
-            details={"field": "expires_in"},
-        )
+async def _add_image(transaction: ImagesUnitOfWork, command: UploadCommand, image: Image) -> None:
+    """Add an image, and mark the direct upload that it is made of, which only one image can be."""
+    await transaction.images.add(image)
+    if command.completes and not await transaction.uploads.complete(command.completes, image.id):
+        raise UploadAlreadyCompleted

@@ -10,7 +10,7 @@ from pathlib import Path
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPReceiveMessage, Message, Receive, Scope, Send
 
-from chitram.kernel.errors import Category, ChitramError, InvalidRequest
+from chitram.kernel.errors import Category, ChitramError, FileTooLarge, InvalidRequest
 from chitram.platform.spool import Spool
 
 # How much of a refused body is still read, so that its refusal is not lost to a reset.
@@ -25,17 +25,6 @@ class UploadTimeout(ChitramError):
     code = "UPLOAD_TIMEOUT"
     category = Category.TIMEOUT
     default_message = "The body did not arrive in time."
-
-
-class FileTooLarge(ChitramError):
-    """A body or a file in it is over its limit, `max_bytes`."""
-
-    code = "FILE_TOO_LARGE"
-    category = Category.TOO_LARGE
-    default_message = "The file is larger than is accepted here."
-
-    def __init__(self, max_bytes: int | None = None) -> None:
-        super().__init__(details=None if max_bytes is None else {"max_bytes": max_bytes})
 
 
 class ClientDisconnected(InvalidRequest):

@@ -14,6 +14,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _MAX_BYTES = 16 * 1024
 _SECONDS = 10.0
+# What is wrong may name a field that the client has made up.
+_TOLD_CHARACTERS = 200
 
 
 class RequestTooLarge(ChitramError):
@@ -24,8 +26,10 @@ class RequestTooLarge(ChitramError):
     default_message = "The body is larger than is accepted here."
 
 
-async def read_json(receive: Receive, kind: type[T]) -> T:
+async def read_json(receive: Receive, kind: type[T], *, optional: bool = False) -> T:
     """Read a whole body as JSON, whatever type it declares, and check it against `kind`.
+
+    When it is `optional`, none at all is an empty object.
 
     Raises `InvalidRequest` with what is wrong, `RequestTooLarge`, and what `body.chunks` raises
     when 16 KiB have not arrived within 10 seconds.
@@ -36,8 +40,8 @@ async def read_json(receive: Receive, kind: type[T]) -> T:
         if len(body) > _MAX_BYTES:
             raise RequestTooLarge(details={"max_bytes": _MAX_BYTES})
     try:
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(body or (b"{}" if optional else b""), type=kind)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"The body is not as described: {error}.") from None
+        raise InvalidRequest(f"The body is not as described: {str(error)[:_TOLD_CHARACTERS]}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidRequest("The body is not JSON.") from None

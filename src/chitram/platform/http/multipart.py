@@ -24,8 +24,8 @@ from multipart import (  # type: ignore[import-untyped] # a single module cannot
     PushMultipartParser,
 )
 
-from chitram.kernel.errors import InvalidRequest
-from chitram.platform.http.body import FileTooLarge, chunks
+from chitram.kernel.errors import FileTooLarge, InvalidRequest
+from chitram.platform.http.body import chunks
 from chitram.platform.http.disposition import decode_extended, parse_parameters
 from chitram.platform.spool import Spool
 

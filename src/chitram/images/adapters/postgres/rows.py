@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat, Visibility
+from chitram.images.domain.upload import Upload
 
 
 class BlobRow(DefaultBase):
@@ -144,4 +145,38 @@ def row_of_image(image: Image) -> ImageRow:
         created_at=image.created_at,
         updated_at=image.updated_at,
         version=image.version,
+    )
+
+
+def upload_from(row: UploadRow) -> Upload:
+    """Read a row as the domain sees it."""
+    return Upload(
+        visibility=Visibility(row.visibility),
+        id=row.id,
+        shard=row.shard,
+        owner_id=row.owner_id,
+        token_hash=row.token_hash,
+        filename=row.filename,
+        content_type=row.content_type,
+        expires_in=row.expires_in,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        image_id=row.image_id,
+    )
+
+
+def row_of_upload(upload: Upload) -> UploadRow:
+    """Write a new direct upload as a row."""
+    return UploadRow(
+        visibility=upload.visibility.value,
+        id=upload.id,
+        shard=upload.shard,
+        owner_id=upload.owner_id,
+        token_hash=upload.token_hash,
+        filename=upload.filename,
+        content_type=upload.content_type,
+        expires_in=upload.expires_in,
+        created_at=upload.created_at,
+        expires_at=upload.expires_at,
+        image_id=upload.image_id,
     )

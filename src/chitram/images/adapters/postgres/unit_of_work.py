@@ -19,6 +19,7 @@ from chitram.images.adapters.postgres.rows import (
     row_of_blob,
     row_of_image,
 )
+from chitram.images.adapters.postgres.uploads import PostgresUploads
 from chitram.images.domain.image import Blob, BlobState, Image
 from chitram.images.ports import LiveBlobExists, StaleBlob
 from chitram.kernel.ids import id_time
@@ -34,11 +35,13 @@ class PostgresUnitOfWork(SqlUnitOfWork):
 
     images: PostgresImages
     blobs: PostgresBlobs
+    uploads: PostgresUploads
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         self.images = PostgresImages(self.session)
         self.blobs = PostgresBlobs(self.session)
+        self.uploads = PostgresUploads(self.session)
         return self
 
 
