@@ -40,6 +40,7 @@ BEGIN_REFUSALS: dict[int, ResponseSpec] = {
     408: refusal("UPLOAD_TIMEOUT"),
     413: refusal("FILE_TOO_LARGE", "REQUEST_TOO_LARGE"),
     415: refusal("INVALID_FILE_FORMAT"),
+    429: RATE_LIMITED,
     503: refusal("STORAGE_UNAVAILABLE", "DATABASE_UNAVAILABLE"),
 }
 CONTENT_REFUSALS: dict[int, ResponseSpec] = {

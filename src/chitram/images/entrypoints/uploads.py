@@ -26,6 +26,8 @@ from chitram.platform.http.digest import parse_repr_digest
 from chitram.platform.http.headers import content_length, joined_lines
 from chitram.platform.http.json import read_json
 from chitram.platform.http.limits import BodyLimits
+from chitram.platform.http.rate_limits import RATE_LIMIT
+from chitram.platform.rate_limits.policy import UPLOADS
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -71,8 +73,8 @@ class UploadsController(Controller):
         operation_id="beginUpload",
         summary="Begin a direct upload",
         operation_class=openapi.BeginsUpload,
+        opt={RATE_LIMIT: UPLOADS},
         responses=openapi.BEGIN_REFUSALS,
-        opt={"rate_limit": "uploads"},
     )
     @inject
     async def begin(
@@ -134,6 +136,8 @@ class UploadsController(Controller):
         operation_id="completeUpload",
         summary="Complete a direct upload",
         operation_class=openapi.CompletesUpload,
+        # Each costs a look by a decoder, and a refused one may be tried again.
+        opt={RATE_LIMIT: UPLOADS},
         responses=openapi.COMPLETE_REFUSALS,
     )
     @inject
