@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
-from uuid import UUID
 
 import httpx
 import pytest
@@ -29,7 +26,7 @@ from tests.support.database import Database
 from tests.support.fakes import FakeClock
 from tests.support.photos import HTML, jpeg, pixels, png
 from tests.support.proxy import Mode, Proxy
-from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
+from tests.support.seaweed import Seaweed, url_of
 
 UPLOADS = "/api/v1/uploads"
 LIMIT = 5_242_880
@@ -41,7 +38,11 @@ class Site:
     """A running API and the store behind it."""
 
     api: Api
-    stores: Callable[[], ObjectStores]
+
+    def stores(self) -> ObjectStores:
+        if self.api.bucket:
+            return ObjectStores([RemoteStore("s3", self.api.bucket)])
+        return ObjectStores([LocalStore("local", self.api.data_dir / "objects")])
 
     async def begin(self, **body: object) -> dict[str, Any]:
         answer = await self.api.client.post(UPLOADS, json=body)
@@ -88,35 +89,17 @@ class Site:
             await stores.aclose()
 
 
-def bucket_url(endpoint: str) -> str:
-    return f"bucket=s3://{ACCESS_KEY}:{quote(SECRET_KEY, safe='')}@pictures?endpoint={endpoint}"
-
-
 @contextlib.asynccontextmanager
-async def local_site(start_api: StartApi, **settings: object) -> AsyncIterator[Site]:
+async def site_of(start_api: StartApi, **settings: object) -> AsyncIterator[Site]:
     async with start_api(**settings) as api:
-        yield Site(api, lambda: ObjectStores([LocalStore("local", Path(api.data_dir, "objects"))]))
+        yield Site(api)
 
 
-@contextlib.asynccontextmanager
-async def remote_site(
-    start_api: StartApi, server: Seaweed, endpoint: str | None = None
-) -> AsyncIterator[Site]:
-    server.clear()
-    async with start_api(STORAGE_URLS=bucket_url(endpoint or server.endpoint)) as api:
-        yield Site(api, lambda: ObjectStores([RemoteStore("bucket", server.bucket)]))
-    server.clear()
-
-
-@pytest.fixture(scope="module", params=["local", "remote"])
-async def site(request: pytest.FixtureRequest, start_api: StartApi) -> AsyncIterator[Site]:
+@pytest.fixture(scope="module")
+async def site(start_api: StartApi) -> AsyncIterator[Site]:
     """An API of two workers, shared by the tests of this module."""
-    if request.param == "local":
-        async with local_site(start_api) as site:
-            yield site
-    else:
-        async with remote_site(start_api, request.getfixturevalue("seaweed")) as site:
-            yield site
+    async with site_of(start_api) as site:
+        yield site
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str]:
@@ -384,17 +367,22 @@ async def test_what_is_never_completed_is_removed(site: Site) -> None:
     assert (await site.api.client.get(image["url"])).status_code == 200
 
 
+only_local = pytest.mark.only_over("local", reason="a bucket has addresses of its own")
+
+
 @pytest.fixture(scope="module")
 async def local(start_api: StartApi) -> AsyncIterator[Site]:
-    async with local_site(start_api, HTTP_WORKERS=1, PUBLIC_BASE_URL="http://images.example") as site:
+    async with site_of(start_api, HTTP_WORKERS=1, PUBLIC_BASE_URL="http://images.example") as site:
         yield site
 
 
+@only_local
 async def test_an_address_of_the_application_names_the_public_server(local: Site) -> None:
     begun = await local.begin()
     assert begun["url"].startswith(f"http://images.example{UPLOADS}/{begun['upload_id']}/content?")
 
 
+@only_local
 async def test_only_an_address_that_was_handed_out_takes_bytes(local: Site) -> None:
     begun, other = await local.begin(), await local.begin()
     url = httpx.URL(begun["url"])
@@ -418,6 +406,7 @@ async def test_only_an_address_that_was_handed_out_takes_bytes(local: Site) -> N
     assert (answer.status_code, answer.content) == (204, b"")
 
 
+@only_local
 async def test_an_upload_that_is_gone_takes_no_bytes(local: Site) -> None:
     begun = await local.begin()
     await local.clear(minutes=21)
@@ -427,6 +416,7 @@ async def test_an_upload_that_is_gone_takes_no_bytes(local: Site) -> None:
     assert code_of(await local.complete(begun)) == (404, "UPLOAD_NOT_FOUND")
 
 
+@only_local
 async def test_a_put_that_stops_half_way_leaves_nothing(local: Site) -> None:
     begun = await local.begin()
     content, target = jpeg(640, 480), httpx.URL(begun["url"]).raw_path.decode()
@@ -440,6 +430,7 @@ async def test_a_put_that_stops_half_way_leaves_nothing(local: Site) -> None:
     assert await local.quarantined() == []
 
 
+@only_local
 async def test_nothing_is_begun_while_the_store_is_away(local: Site) -> None:
     objects = local.api.data_dir / "objects"
     objects.rename(local.api.data_dir / "unplugged")
@@ -450,22 +441,33 @@ async def test_nothing_is_begun_while_the_store_is_away(local: Site) -> None:
         (local.api.data_dir / "unplugged").rename(objects)
 
 
+@pytest.mark.only_over("s3", reason="a proxy sees what is asked")
 async def test_a_kill_between_commit_and_clearing_up_leaves_an_image_and_later_nothing_else(
     start_api: StartApi, seaweed: Seaweed
 ) -> None:
-    async with Proxy(seaweed.endpoint) as proxy, remote_site(start_api, seaweed, proxy.url) as site:
-        begun = await site.begun_and_put(jpeg())
-        proxy.mode = Mode.HANG_AT_DELETE
-        completing = asyncio.create_task(site.complete(begun))
-        async with asyncio.timeout(10):
-            while proxy.mode is not Mode.HANG:
-                await asyncio.sleep(0.01)
-        site.api.process.kill()
-        with pytest.raises(httpx.TransportError):
-            await completing
-        assert await site.api.rows("images") == 1
-        assert await site.quarantined() == [f"quarantine/{UUID(begun['upload_id'])}"]
-        assert await site.clear(minutes=21) == 1
-        assert await site.quarantined() == []
-        assert await site.api.rows("uploads") == 0
-        assert len([*seaweed.client().list().collect()]) == 1
+    seaweed.clear()
+    deleting = asyncio.Event()
+
+    def hang_at_delete(data: bytes) -> None:
+        if data.startswith(b"DELETE ") and b"/quarantine/" in data:
+            proxy.mode = Mode.HANG
+            deleting.set()
+
+    async with Proxy(seaweed.endpoint, hang_at_delete) as proxy:
+        url = url_of(replace(seaweed.bucket, endpoint=proxy.url))
+        async with site_of(start_api, STORAGE_URLS=f"s3={url}") as site:
+            site.api.bucket = seaweed.bucket
+            begun = await site.begun_and_put(jpeg())
+            completing = asyncio.create_task(site.complete(begun))
+            async with asyncio.timeout(10):
+                await deleting.wait()
+            site.api.process.kill()
+            with pytest.raises(httpx.TransportError):
+                await completing
+            assert await site.api.rows("images") == 1
+            assert await site.quarantined() == [f"quarantine/{begun['upload_id']}"]
+            assert await site.clear(minutes=21) == 1
+            assert await site.quarantined() == []
+            assert await site.api.rows("uploads") == 0
+            assert len(site.api.objects()) == 1
+    seaweed.clear()

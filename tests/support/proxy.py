@@ -17,7 +17,6 @@ class Mode(Enum):
     HANG = auto()  # accepts and takes bytes, never answers
     CUT = auto()  # closes connections at once
     HANG_AT_COMMIT = auto()  # from COMMIT on nothing comes back
-    HANG_AT_DELETE = auto()  # from an HTTP DELETE on nothing goes through
     LOSE_COMMIT_ANSWER = auto()  # delivers COMMIT, cuts before its answer comes back
 
 
@@ -108,9 +107,6 @@ class Proxy:
                 if self.mode is Mode.CUT:
                     break
                 if self.mode is Mode.HANG_AT_COMMIT and from_client and b"COMMIT" in data:
-                    self.mode = Mode.HANG
-                    continue
-                if self.mode is Mode.HANG_AT_DELETE and from_client and data.startswith(b"DELETE "):
                     self.mode = Mode.HANG
                     continue
                 if self.mode is Mode.LOSE_COMMIT_ANSWER and not from_client and b"COMMIT" in data:
