@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from chitram.accounts.public import ANONYMOUS, Principal
+from chitram.images.adapters.blob_store import ObjectBlobStore
 from chitram.images.adapters.quarantine import ObjectQuarantine
 from chitram.images.domain.content import Inspection, Received
 from chitram.images.domain.errors import (
@@ -37,6 +38,7 @@ from chitram.images.use_cases.begin_upload import (
 from chitram.images.use_cases.clear_uploads import MARGIN, ClearUploads
 from chitram.images.use_cases.complete_upload import CompleteUpload, CompleteUploadCommand
 from chitram.images.use_cases.receive_upload import ReceiveUpload, ReceiveUploadCommand
+from chitram.images.use_cases.reconcile_store import ReconcileCommand, ReconcileStore
 from chitram.images.use_cases.upload_image import UploadedImage
 from chitram.kernel.errors import (
     CommitUncertain,
@@ -48,7 +50,7 @@ from chitram.kernel.errors import (
 from chitram.kernel.ids import new_id
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.signing import Signer
-from tests.support.fakes import FakeClock, FakeReceived
+from tests.support.fakes import FakeCatalogue, FakeClock, FakeReceived
 from tests.support.object_store import MemoryStore
 from tests.unit.test_upload_image import House
 
@@ -430,6 +432,19 @@ async def test_a_store_that_is_away_keeps_nothing_else_from_being_cleared(house:
     house.memory.fail_with = None
     assert await house.clear() == 2
     assert house.memory.objects == {}
+
+
+async def test_reconcile_takes_nothing_in_quarantine_for_an_orphan(
+    house: DirectHouse, tmp_path: Path
+) -> None:
+    stores = ObjectStores([house.memory])
+    await house.begun_and_put()
+    await house.memory.put(blob_key(uuid4()), [b"x"], 1)
+    reconcile = ReconcileStore(FakeCatalogue(house.database), ObjectBlobStore(stores, tmp_path), house.clock)
+    house.clock.advance(days=1)
+    report = await reconcile(ReconcileCommand(timedelta(hours=1), apply=True, force=True))
+    assert (report.objects, report.orphans, report.removed) == (1, 1, 1)
+    assert len(house.memory.objects) == 1
 
 
 def test_keys_of_uploads_and_blobs_are_never_each_others() -> None:

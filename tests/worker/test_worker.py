@@ -16,7 +16,9 @@ from sqlalchemy import text
 from chitram.accounts.public import ANONYMOUS
 from chitram.images.domain.work import MAKE_RENDITIONS
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
+from chitram.images.use_cases.begin_upload import BeginUpload, BeginUploadCommand
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
+from chitram.images.use_cases.receive_upload import ReceiveUpload, ReceiveUploadCommand
 from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage
 from chitram.main import worker
 from chitram.main.container import make_container
@@ -108,6 +110,7 @@ def working(site: Site, monkeypatch: pytest.MonkeyPatch) -> StartWorker:
     """Run a worker for the length of a block."""
     monkeypatch.setattr(worker, "SWEEP_SECONDS", 0.1)
     monkeypatch.setattr(worker, "EXPIRE_SECONDS", 0.1)
+    monkeypatch.setattr(worker, "CLEAR_SECONDS", 0.1)
 
     @contextlib.asynccontextmanager
     async def work() -> AsyncIterator[None]:
@@ -192,6 +195,25 @@ async def test_expired_images_go_by_themselves(site: Site, working: StartWorker)
     await site.execute("UPDATE images SET expires_at = now() - interval '1 s'")
     async with working():
         await until(site.is_clean)
+
+
+async def test_an_upload_that_is_never_completed_goes_with_its_bytes(
+    site: Site, working: StartWorker
+) -> None:
+    begin, receive = await site.container.get(BeginUpload), await site.container.get(ReceiveUpload)
+    begun = await begin(BeginUploadCommand(principal=ANONYMOUS))
+    with FakeReceived(jpeg()) as received:
+        await receive(ReceiveUploadCommand(begun.upload.id, received))
+    assert len(site.objects()) == 1
+
+    async def gone() -> bool:
+        async with site.database.reader.connection() as connection:
+            rows = await connection.fetchval("SELECT count(*) FROM uploads")
+        return not rows and not site.objects()
+
+    async with working():
+        await site.execute("UPDATE uploads SET expires_at = now() - interval '1 hour'")
+        await until(gone)
 
 
 async def test_dimensions_of_old_images_are_filled_in(site: Site, working: StartWorker) -> None:
