@@ -19,6 +19,7 @@ from chitram.delivery.entrypoints.send import (
     RangeNotSatisfiable,
     SendObject,
 )
+from chitram.delivery.ports import SentByProxy, SentByStore
 from chitram.kernel.errors import ChitramError, StorageUnavailable
 from chitram.platform.http.errors import EXCEPTION_HANDLERS
 from tests.http.asgi import Receiver, Sender, StoredObject, scope_of, sender
@@ -298,3 +299,95 @@ async def test_a_refusal_has_the_one_error_format(
     assert answer.status_code == status
     assert answer.json()["error"]["code"] == code
     assert answer.headers.get("content-range") == ("bytes */1000" if status == 416 else None)
+
+
+@pytest.fixture
+def stored() -> StoredObject:
+    return StoredObject(SMALL)
+
+
+class Other:
+    """Somebody else who would send the object, when asked."""
+
+    def __init__(self, sender: SentByProxy | SentByStore | None) -> None:
+        self.asked = 0
+        self._sender = sender
+
+    async def __call__(self) -> SentByProxy | SentByStore | None:
+        self.asked += 1
+        return self._sender
+
+
+PROXY, STORE = SentByProxy("/_chitram/local/a-key"), SentByStore("https://store.example.org/a-key?sig")
+
+
+@pytest.mark.parametrize("asked", [{}, {"range": "bytes=0-9"}, {"range": "bytes=5-"}, {"range": "bytes=-5"}])
+async def test_the_proxy_is_told_what_to_send_and_what_to_say_of_it(
+    stored: StoredObject, asked: dict[str, str]
+) -> None:
+    answer = await answered(answer_with(stored, asked, hand_over=Other(PROXY)))
+    assert (answer.status, answer.body, answer.complete, stored.opened) == (200, b"", True, 0)
+    assert answer.headers == {
+        "content-type": "image/jpeg",
+        "content-disposition": 'inline; filename="photo.jpg"',
+        "content-length": "0",
+        "x-accel-redirect": "/_chitram/local/a-key",
+        **VALIDATORS,
+        **SECURITY,
+    }
+
+
+@pytest.mark.parametrize("asked", [{}, {"range": "bytes=0-9"}])
+async def test_a_redirect_to_the_store_is_kept_by_nobody(stored: StoredObject, asked: dict[str, str]) -> None:
+    answer = await answered(answer_with(stored, asked, hand_over=Other(STORE)))
+    assert (answer.status, answer.body, answer.complete, stored.opened) == (307, b"", True, 0)
+    assert answer.headers == {
+        "location": "https://store.example.org/a-key?sig",
+        "cache-control": "no-store",
+        "content-length": "0",
+    }
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"range": "bytes=0-9,20-29"},
+        {"range": "bytes=0-9,10-19"},
+        {"range": "bytes=,0-9"},
+        {"range": "bytes= 0-9"},
+        {"range": "Bytes=0-9"},
+        {"range": "bytes=9-0"},
+        {"range": "bytes=nonsense"},
+        {"range": f"bytes=0-{'9' * 16}"},
+        {"if-match": TAG},
+        {"if-match": "*"},
+        {"if-none-match": '"other"'},
+        {"if-modified-since": "Thu, 01 Jan 1970 00:00:00 GMT"},
+        {"if-unmodified-since": "Fri, 01 Jan 2100 00:00:00 GMT"},
+        {"range": "bytes=0-9", "if-range": TAG},
+    ],
+    ids=str,
+)
+async def test_what_others_may_understand_differently_is_not_handed_over(
+    stored: StoredObject, asked: dict[str, str]
+) -> None:
+    other = Other(PROXY)
+    answer = await answered(answer_with(stored, asked, hand_over=other))
+    assert (other.asked, stored.opened, answer.status in {200, 206}) == (0, 1, True)
+
+
+async def test_what_has_no_body_is_not_handed_over(stored: StoredObject) -> None:
+    other = Other(STORE)
+    assert (await answered(answer_with(stored, method="HEAD", hand_over=other))).status == 200
+    assert (await answered(answer_with(stored, {"if-none-match": TAG}, hand_over=other))).status == 304
+    with pytest.raises(PreconditionFailed):
+        await answered(answer_with(stored, {"if-match": '"other"'}, hand_over=other))
+    with pytest.raises(RangeNotSatisfiable):
+        await answered(answer_with(stored, {"range": "bytes=1000-"}, hand_over=other))
+    assert other.asked == 0
+
+
+async def test_what_nobody_else_sends_is_sent_from_here(stored: StoredObject) -> None:
+    other = Other(None)
+    answer = await answered(answer_with(stored, hand_over=other))
+    assert (answer.status, answer.body, other.asked) == (200, SMALL, 1)

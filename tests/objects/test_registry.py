@@ -196,3 +196,11 @@ async def test_a_wrong_setting_is_told_before_a_server_that_is_down(tmp_path: Pa
     with pytest.raises(SettingsError, match="'wrong'"):
         await stores.start()
     await stores.aclose()
+
+
+def test_redirects_need_a_store_with_addresses_to_be_the_first() -> None:
+    for urls in ("", "local=file:///srv", "local=file:///srv,remote=s3://pictures"):
+        with pytest.raises(SettingsError, match="CHITRAM_FILE_DELIVERY=redirect"):
+            stores_from_settings(Settings(storage_urls=urls, file_delivery="redirect"), KEYS)
+    urls = "remote=s3://pictures,local=file:///srv"
+    assert len([*stores_from_settings(Settings(storage_urls=urls, file_delivery="redirect"), KEYS)]) == 2

@@ -25,6 +25,7 @@ from chitram.platform.settings import PREFIX
 READY_SECONDS = 30
 STOP_SECONDS = 30
 UPLOAD = "/api/v1/images/upload"
+SECRET_KEY = "a-key-that-only-tests-ever-sign-with"
 
 
 @dataclass
@@ -105,7 +106,7 @@ async def running_api(
         "DATABASE_URL": database_url,
         "VALKEY_URL": valkey_url,
         "DATA_DIR": data_dir,
-        "SECRET_KEYS": "a-key-that-only-tests-ever-sign-with",
+        "SECRET_KEYS": SECRET_KEY,
         # Tests upload more in a minute than one client may.
         "UPLOADS_PER_MINUTE": 0,
         **(settings or {}),

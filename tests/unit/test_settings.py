@@ -106,3 +106,30 @@ def test_processes_share_the_processors_among_their_decoders(monkeypatch: pytest
     assert decoder_count(Settings(http_workers=2)) == 4
     assert decoder_count(Settings(http_workers=16)) == 1
     assert decoder_count(Settings(decoders=3)) == 3
+
+
+@pytest.mark.parametrize(
+    "url", ["", "https://pictures.example.org", "http://127.0.0.1:8000/", "https://[2001:db8::1]:8443"]
+)
+def test_a_public_address_has_a_host_and_perhaps_a_port(url: str) -> None:
+    assert load_settings({"CHITRAM_PUBLIC_BASE_URL": url}).public_base_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "pictures.example.org",
+            "ftp://example.org",
+            "https://",
+            "https://a/b",
+            "https://a?b",
+            "https://a#b",
+        ),
+        *("https://user:s3cr3t@example.org", "https://a b", "https://a\n", "javascript:alert(1)", "//a"),
+    ],
+)
+def test_any_other_public_address_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(SettingsError, match="CHITRAM_PUBLIC_BASE_URL") as refusal:
+        load_settings({"CHITRAM_PUBLIC_BASE_URL": url})
+    assert "s3cr3t" not in str(refusal.value)

@@ -172,7 +172,8 @@ class SendObject:
             media_type = b"multipart/byteranges; boundary=" + boundary
         length = sum(len(piece) if isinstance(piece, bytes) else piece.length for piece in pieces)
         described = self._description(media_type)
-        headers = [*described, (b"content-length", str(length).encode()), *extra]
+        length_and_ranges = [(b"content-length", str(length).encode()), (b"accept-ranges", b"bytes")]
+        headers = [*described, *length_and_ranges, *extra]
         return _Answer(status, headers, pieces, length)
 
     def _description(self, media_type: bytes | None = None) -> Headers:
@@ -180,7 +181,6 @@ class SendObject:
         return [
             (b"content-type", media_type or self.media_type.encode()),
             (b"content-disposition", content_disposition("inline", self.filename).encode()),
-            (b"accept-ranges", b"bytes"),
             *self._validators(),
             *_INERT,
         ]

@@ -1,0 +1,102 @@
+"""Which files are handed over to whom, and on what terms."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+
+from chitram.delivery.adapters.hand_over import SENDERS
+from chitram.delivery.ports import SentByProxy, SentByStore
+from chitram.images.public import ImageNotFound, ImageView, blob_key
+from chitram.kernel.errors import StorageUnavailable
+from chitram.platform.objects.local import LocalStore
+from chitram.platform.objects.registry import ObjectStores
+from chitram.platform.objects.remote import RemoteStore
+from tests.support.seaweed import bucket_at
+
+BLOB = UUID("01a2049b-0efd-759e-a7ae-d831fb53e737")
+CONTENT = b"a picture"
+
+
+def view_in(shard: str) -> ImageView:
+    now = datetime.now(UTC)
+    return ImageView(
+        id=UUID(int=1),
+        blob_id=BLOB,
+        shard=shard,
+        owner_id=None,
+        filename="photo.jpg",
+        content_type="image/jpeg",
+        file_size=len(CONTENT),
+        width=1,
+        height=1,
+        checksum="00" * 32,
+        visibility="public",
+        expires_at=None,
+        created_at=now,
+        updated_at=now,
+        version=1,
+    )
+
+
+@pytest.fixture
+async def stores(tmp_path: Path) -> AsyncIterator[ObjectStores]:
+    """A local store with the object, and a remote one whose server is down."""
+    local = LocalStore("disk", tmp_path / "objects")
+    stores = ObjectStores([local, RemoteStore("remote", bucket_at("http://127.0.0.1:1"))])
+    await local.start()
+    await local.put(blob_key(BLOB), [CONTENT], len(CONTENT))
+    yield stores
+    await stores.aclose()
+
+
+@pytest.mark.parametrize("shard", ["disk", "remote"])
+async def test_this_server_hands_nothing_over(stores: ObjectStores, shard: str) -> None:
+    assert await SENDERS["app"](stores).hand_over(view_in(shard), None) is None
+
+
+async def test_the_proxy_gets_the_files_of_local_stores_alone(stores: ObjectStores) -> None:
+    proxy = SENDERS["accel"](stores)
+    path = f"/_chitram/disk/blobs/37/{BLOB}"
+    assert await proxy.hand_over(view_in("disk"), None) == SentByProxy(path)
+    assert await proxy.hand_over(view_in("remote"), None) is None
+
+
+async def test_the_proxy_gets_no_file_that_is_missing_or_not_whole(stores: ObjectStores) -> None:
+    proxy = SENDERS["accel"](stores)
+    await stores.primary.put(blob_key(BLOB), [b"half"], 4)
+    with pytest.raises(StorageUnavailable):
+        await proxy.hand_over(view_in("disk"), None)
+    await stores.primary.delete(blob_key(BLOB))
+    with pytest.raises(ImageNotFound):
+        await proxy.hand_over(view_in("disk"), None)
+
+
+async def test_files_of_local_stores_have_no_address_to_redirect_to(stores: ObjectStores) -> None:
+    assert await SENDERS["redirect"](stores).hand_over(view_in("disk"), None) is None
+
+
+@pytest.mark.parametrize(("open_for", "seconds"), [(None, 60), (3600, 60), (60, 60), (59, 59), (1, 1)])
+async def test_an_address_at_the_store_lasts_a_minute_or_less(
+    stores: ObjectStores, open_for: int | None, seconds: int
+) -> None:
+    handed = await SENDERS["redirect"](stores).hand_over(view_in("remote"), open_for)
+    assert isinstance(handed, SentByStore)
+    assert httpx.URL(handed.url).path == f"/pictures/{blob_key(BLOB)}"
+    assert httpx.URL(handed.url).params["X-Amz-Expires"] == str(seconds)
+
+
+@pytest.mark.parametrize("open_for", [0, -1])
+async def test_there_is_no_address_for_less_than_a_second(stores: ObjectStores, open_for: int) -> None:
+    assert await SENDERS["redirect"](stores).hand_over(view_in("remote"), open_for) is None
+
+
+@pytest.mark.parametrize("mode", ["accel", "redirect"])
+async def test_a_store_that_is_not_configured_is_unavailable(stores: ObjectStores, mode: str) -> None:
+    with pytest.raises(StorageUnavailable, match="not configured"):
+        await SENDERS[mode](stores).hand_over(view_in("gone"), None)
