@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from dishka.integrations.litestar import FromDishka, inject
 from litestar import Controller, Request, Response, post, put
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, Parameter
 
 from chitram.accounts.public import Authenticator, principal_of
 from chitram.images.domain.image import Visibility
@@ -148,7 +148,7 @@ class UploadsController(Controller):
         complete_upload: FromDishka[CompleteUpload],
         authenticator: FromDishka[Authenticator],
         slots: FromDishka[UploadSlots],
-        token_header: Annotated[str | None, Parameter(header="X-Upload-Token")] = None,
+        token_header: Annotated[str | None, HeaderParameter(name="X-Upload-Token")] = None,
     ) -> Response[UploadBody]:
         """Check what was put as any upload is checked, and make it an image.
 

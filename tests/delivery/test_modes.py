@@ -14,12 +14,12 @@ import httpx
 import pytest
 
 from chitram.platform.signing import Signer
-from tests.api.conftest import StartApi
+from tests.delivery.conftest import StartApi
 from tests.support.api import SECRET_KEY, Api
 from tests.support.images import add_image
 from tests.support.nginx import running_nginx
 from tests.support.photos import jpeg
-from tests.support.seaweed import Seaweed
+from tests.support.seaweed import Seaweed, url_of
 
 MODES = ["app", "accel", "redirect"]
 NOT_FOUND = (404, "IMAGE_NOT_FOUND")
@@ -57,7 +57,8 @@ async def served(
 ) -> AsyncIterator[Served]:
     given: dict[str, object] = {"FILE_DELIVERY": request.param}
     if request.param == "redirect":
-        given["STORAGE_URLS"] = storage_url(seaweed)
+        # A bucket of these tests alone: others clear theirs.
+        given["STORAGE_URLS"] = f"remote={url_of(seaweed.other_bucket('delivery'))}"
     async with start_api(**given) as api:
         if request.param != "accel":
             yield await serve(request.param, api)
@@ -65,13 +66,6 @@ async def served(
         with running_nginx("{}:{}".format(*api.host), api.data_dir / "objects") as url:
             async with httpx.AsyncClient(base_url=url, timeout=30) as client:
                 yield await serve(request.param, replace(api, url=url, client=client))
-
-
-def storage_url(seaweed: Seaweed) -> str:
-    """A bucket of these tests alone: others clear theirs."""
-    bucket = seaweed.bucket
-    userinfo = f"{bucket.access_key_id}:{quote(bucket.secret_access_key, safe='')}"
-    return f"remote=s3://{userinfo}@delivery?endpoint={seaweed.endpoint}"
 
 
 async def serve(mode: str, api: Api) -> Served:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from chitram.platform.objects.local import LocalStore
-from tests.api.conftest import StartApi
+from tests.delivery.conftest import StartApi
 from tests.support.api import Api, make_data_dir
 from tests.support.nginx import running_nginx
 from tests.support.photos import jpeg
@@ -122,22 +122,22 @@ async def test_nobody_but_the_application_reaches_an_object(
         ("/_chitram/local/blobs/0f", 503),
         ("/_chitram/local/blobs/0f/a-link", 503),
         ("/_chitram/local/blobs/0f/closed", 503),
-        ("/_chitram/local/uploads/0f/unchecked", 503),
+        ("/_chitram/local/quarantine/unchecked", 503),
         ("/_chitram/local/.unfinished/x", 503),
         ("/_chitram/other/blobs/0f/a-picture", 503),
-        ("/_chitram/local/blobs/../uploads/0f/unchecked", 404),
-        ("/_chitram/local/blobs/%2e%2e/uploads/0f/unchecked", 404),
+        ("/_chitram/local/blobs/../quarantine/unchecked", 404),
+        ("/_chitram/local/blobs/%2e%2e/quarantine/unchecked", 404),
     ],
 )
 async def test_what_is_no_checked_object_is_not_sent(
     nginx: httpx.AsyncClient, app: Upstream, store: LocalStore, place: Path, path: str, status: int
 ) -> None:
     objects = place / "objects"
-    await store.put("uploads/0f/unchecked", [b"unchecked"], 9)
+    await store.put("quarantine/unchecked", [b"unchecked"], 9)
     await store.put("blobs/0f/closed", [b"closed"], 6)
     (objects / "blobs/0f/closed").chmod(0)
     (objects / "blobs/0f/a-link").unlink(missing_ok=True)
-    (objects / "blobs/0f/a-link").symlink_to(objects / "uploads/0f/unchecked")
+    (objects / "blobs/0f/a-link").symlink_to(objects / "quarantine/unchecked")
     app.header = f"X-Accel-Redirect: {path}\r\nX-Request-ID: the-one\r\n"
     answer = await nginx.get("/any")
     code = "IMAGE_NOT_FOUND" if status == 404 else "STORAGE_UNAVAILABLE"
@@ -244,6 +244,6 @@ async def test_a_file_that_went_from_the_disk_is_told_as_ever(
     api, client = behind_nginx
     body = await api.uploaded(jpeg(90, 60))
     for found in api.objects():
-        found.unlink()
+        (api.data_dir / "objects" / found).unlink()
     answer = await client.get(body["url"])
     assert (answer.status_code, answer.json()["error"]["code"]) == IMAGE_NOT_FOUND
