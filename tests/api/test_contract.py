@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from datetime import datetime
@@ -103,10 +104,30 @@ async def test_deleting_without_the_token_is_forbidden(api: Api, token: str | No
     assert (await api.client.get(uploaded["url"])).status_code == 200
 
 
-async def test_metadata_says_that_it_comes_from_no_cache(api: Api) -> None:
+async def test_metadata_says_whether_it_comes_from_a_cache(api: Api) -> None:
     uploaded = await api.uploaded(jpeg(64, 48))
-    answer = await api.client.get(f"/api/v1/images/{uploaded['id']}")
-    assert answer.headers["x-cache"] == "DISABLED"
+    path = f"/api/v1/images/{uploaded['id']}"
+    first = await api.client.get(path)
+    assert (first.headers["x-cache"], first.headers["cache-control"]) == ("MISS", "no-cache")
+    async with asyncio.timeout(10):
+        while (again := await api.client.get(path)).headers["x-cache"] != "HIT":
+            assert again.headers["x-cache"] == "MISS"
+    assert again.content == first.content
+    assert {answer.headers["content-type"] for answer in (first, again)} == {"application/json"}
+
+
+async def test_a_deleted_image_is_gone_though_it_was_cached(api: Api) -> None:
+    uploaded = await api.uploaded(jpeg(64, 48))
+    path = f"/api/v1/images/{uploaded['id']}"
+    for address in (path, uploaded["url"]):
+        assert (await api.client.get(address)).status_code == 200
+    gone = await api.client.delete(path, params={"delete_token": uploaded["delete_token"]})
+    assert gone.status_code == 204
+    async with asyncio.timeout(5):
+        # Another process of the server may answer, and hear of it a moment later.
+        while (await api.client.get(path)).status_code != 404:
+            await asyncio.sleep(0.01)
+    assert (await api.client.get(uploaded["url"])).status_code == 404
 
 
 async def test_a_thumbnail_is_not_ready_yet(api: Api) -> None:

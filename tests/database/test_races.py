@@ -16,7 +16,7 @@ from chitram.images.use_cases.delete_blob import DeleteBlob, DeleteBlobCommand
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage, UploadRules
 from tests.support.database import Database
-from tests.support.fakes import FakeBlobStore, FakeClock, FakeInspector, FakeReceived
+from tests.support.fakes import FakeBlobStore, FakeCaches, FakeClock, FakeInspector, FakeReceived
 
 RULES = UploadRules(delete_token_life=None, newest_commit=timedelta(minutes=30))
 
@@ -27,7 +27,7 @@ class House:
         self.store = FakeBlobStore()
         self.clock = FakeClock()
         self.upload = UploadImage(database.transactions, self.store, FakeInspector(), self.clock, RULES)
-        self.delete = DeleteImage(database.transactions, self.clock)
+        self.delete = DeleteImage(database.transactions, FakeCaches(), self.clock)
         self.delete_blob = DeleteBlob(database.transactions, self.store)
 
     async def take(self, content: bytes) -> UploadedImage:

@@ -263,6 +263,17 @@ class FakeBlobStore:
         return removed
 
 
+class FakeCaches:
+    """Remembers what was made unreadable, as pairs of id and oldest version to be shown."""
+
+    def __init__(self) -> None:
+        self.invalidated: list[tuple[UUID, int]] = []
+
+    async def invalidate(self, image_id: UUID, oldest: int) -> bool:
+        self.invalidated.append((image_id, oldest))
+        return True
+
+
 class FakeReceived:
     """An upload that has arrived."""
 

@@ -9,11 +9,14 @@ import pytest
 from chitram.accounts.public import ANONYMOUS, Principal
 from chitram.images.domain.errors import DeleteTokenRequired, ImageNotFound, InvalidDeleteToken
 from chitram.images.domain.image import BlobState, Visibility
-from chitram.images.domain.work import BLOB_ID, DELETE_BLOB
+from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, IMAGE_ID, PURGE_IMAGE
+from chitram.images.ports import GONE, UNKNOWN
 from chitram.images.use_cases.delete_blob import DeleteBlob, DeleteBlobCommand
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.expire_images import ExpireImages
 from chitram.images.use_cases.upload_image import UploadRules
+from chitram.kernel.errors import CommitUncertain
+from tests.support.fakes import FakeCaches
 from tests.unit.test_upload_image import House
 
 
@@ -21,9 +24,10 @@ class DeletingHouse(House):
     def __init__(self, **rules: Any) -> None:
         rules.setdefault("delete_token_life", None)
         super().__init__(UploadRules(newest_commit=timedelta(minutes=30), **rules))
-        self.delete = DeleteImage(self.database, self.clock)
+        self.caches = FakeCaches()
+        self.delete = DeleteImage(self.database, self.caches, self.clock)
         self.delete_blob = DeleteBlob(self.database, self.store)
-        self.expire = ExpireImages(self.database, self.clock)
+        self.expire = ExpireImages(self.database, self.caches, self.clock)
 
 
 async def test_takes_the_image_away_and_condemns_its_blob() -> None:
@@ -33,7 +37,20 @@ async def test_takes_the_image_away_and_condemns_its_blob() -> None:
     tables = house.database.tables
     assert tables.images == {}
     assert tables.blobs[uploaded.blob.id].state is BlobState.DELETING
-    assert list(tables.outbox.values()) == [(DELETE_BLOB, {BLOB_ID: str(uploaded.blob.id)})]
+    assert list(tables.outbox.values()) == [
+        (PURGE_IMAGE, {IMAGE_ID: str(uploaded.image.id)}),
+        (DELETE_BLOB, {BLOB_ID: str(uploaded.blob.id)}),
+    ]
+    assert house.caches.invalidated == [(uploaded.image.id, GONE)]
+
+
+async def test_a_commit_of_unknown_outcome_leaves_copies_to_be_looked_up_again() -> None:
+    house = DeletingHouse()
+    uploaded = await house.take()
+    house.database.lose_answer = True
+    with pytest.raises(CommitUncertain):
+        await house.delete(DeleteCommand(uploaded.image.id, ANONYMOUS, uploaded.delete_token))
+    assert house.caches.invalidated == [(uploaded.image.id, UNKNOWN)]
 
 
 async def test_leaves_a_blob_that_another_image_shows() -> None:
@@ -59,6 +76,7 @@ async def test_refuses_without_the_right_token(token: str | None, error: type[Ex
     with pytest.raises(error):
         await house.delete(DeleteCommand(uploaded.image.id, ANONYMOUS, token))
     assert set(house.database.tables.images) == {uploaded.image.id}
+    assert house.caches.invalidated == []
 
 
 async def test_refuses_a_token_whose_time_is_up() -> None:
@@ -102,13 +120,13 @@ async def test_the_job_removes_object_row_and_outbox_entry_and_may_run_again() -
     house = DeletingHouse()
     uploaded = await house.take()
     await house.delete(DeleteCommand(uploaded.image.id, ANONYMOUS, uploaded.delete_token))
-    [entry_id] = house.database.tables.outbox
+    [entry_id] = (key for key, (kind, _) in house.database.tables.outbox.items() if kind == DELETE_BLOB)
     command = DeleteBlobCommand(entry_id, uploaded.blob.id)
     await house.delete_blob(command)
     await house.delete_blob(command)
     assert house.store.objects == {}
     assert house.database.tables.blobs == {}
-    assert house.database.tables.outbox == {}
+    assert {kind for kind, _ in house.database.tables.outbox.values()} == {PURGE_IMAGE}
 
 
 async def test_the_job_never_touches_a_live_blob() -> None:
@@ -130,3 +148,4 @@ async def test_expiry_removes_what_is_due_and_nothing_else() -> None:
     assert await house.expire() == 1
     assert set(house.database.tables.images) == {later.image.id, never.image.id}
     assert house.database.tables.blobs[due.blob.id].state is BlobState.DELETING
+    assert house.caches.invalidated == [(due.image.id, GONE)]

@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from functools import cached_property
 from typing import Protocol
+from uuid import UUID
 
 import msgspec
 
-from chitram.images.public import ImageView
+from chitram.images.public import ImageView, image_body
+
+
+class XCache(StrEnum):
+    """Where metadata came from: a cache, the database past a cache, or there is no cache."""
+
+    HIT = "HIT"
+    MISS = "MISS"
+    DISABLED = "DISABLED"
+
+
+class ReadImage:
+    """An image as it was read, for answers that share it; never changed."""
+
+    def __init__(self, view: ImageView) -> None:
+        self.view = view
+
+    @cached_property
+    def body(self) -> bytes:
+        """Its metadata in JSON, as clients get it; encoded once for all answers."""
+        return msgspec.json.encode(image_body(self.view))
+
+
+class ImageReads(Protocol):
+    """Reads of images by their id, from a cache where there is one."""
+
+    async def find(self, image_id: UUID) -> tuple[ReadImage | None, XCache]:
+        """The image, whether or not its time is up and whoever asks; None when there is none.
+
+        What is found was true at most a second before this was called. Raises
+        `DatabaseUnavailable` when no cache has it either.
+        """
+        ...
 
 
 class OpenFile(Protocol):

@@ -1,19 +1,38 @@
-"""What implements the ports of delivery."""
+"""What implements the ports of delivery, and those ports of images that reading is behind."""
 
 from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from dishka import Provider, Scope, provide
 
 from chitram.delivery.adapters.hand_over import SENDERS
+from chitram.delivery.adapters.metadata_cache.entries import LocalEntries
+from chitram.delivery.adapters.metadata_cache.epoch import KnownEpoch, PostgresEpochs
+from chitram.delivery.adapters.metadata_cache.images import CachedImages, DirectImages
+from chitram.delivery.adapters.metadata_cache.invalidation import CacheInvalidation
+from chitram.delivery.adapters.metadata_cache.shared import SharedEntries
+from chitram.delivery.adapters.metadata_cache.statistics import Statistics
+from chitram.delivery.adapters.metadata_cache.subscriber import Subscriber
+from chitram.delivery.adapters.metadata_cache.upkeep import beside, repeat
 from chitram.delivery.adapters.object_files import ObjectImageFiles
 from chitram.delivery.domain.links import SignedLinks
+from chitram.delivery.entrypoints.jobs import PurgeImageJob
 from chitram.delivery.entrypoints.visible import VisibleImages
-from chitram.delivery.ports import Delivery, ImageFiles
+from chitram.delivery.ports import Delivery, ImageFiles, ImageReads
+from chitram.images.public import ImageCaches, ImageQueries
+from chitram.platform.database import Reader, make_reader
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.settings import Settings
 from chitram.platform.signing import Signer
+from chitram.platform.valkey import ValkeyGuard, ValkeyUnavailable, make_valkey
 
 _LINK_PURPOSE = "image link"
+# Well within the time for which a reading may be relied on.
+_EPOCH_SECONDS = 0.25
+_STATISTICS_SECONDS = 1.0
+_SUBSCRIBER_SECONDS = 1.0
 
 
 class DeliveryProvider(Provider):
@@ -22,6 +41,7 @@ class DeliveryProvider(Provider):
     scope = Scope.APP
     files = provide(ObjectImageFiles, provides=ImageFiles)
     visible = provide(VisibleImages)
+    purge_image_job = provide(PurgeImageJob)
 
     @provide
     def delivery(self, settings: Settings, stores: ObjectStores) -> Delivery:
@@ -30,3 +50,53 @@ class DeliveryProvider(Provider):
     @provide
     def links(self, settings: Settings) -> SignedLinks:
         return SignedLinks(Signer(settings.secret_keys, _LINK_PURPOSE), settings.public_base_url.rstrip("/"))
+
+
+class MetadataCacheProvider(Provider):
+    """The metadata cache, and what keeps it right."""
+
+    scope = Scope.APP
+    caches = provide(CacheInvalidation, provides=ImageCaches)
+
+    @provide
+    def entries(self) -> LocalEntries:
+        return LocalEntries()
+
+    @provide
+    def shared(self, guard: ValkeyGuard, settings: Settings) -> SharedEntries:
+        return SharedEntries(guard, settings.metadata_cache_seconds)
+
+    @provide
+    async def epoch(self, settings: Settings) -> AsyncIterator[KnownEpoch]:
+        pool = await make_reader(settings, size=1)
+        yield KnownEpoch(PostgresEpochs(Reader(pool)))
+        pool.terminate()
+
+    @provide
+    async def statistics(self, guard: ValkeyGuard) -> AsyncIterator[Statistics]:
+        statistics = Statistics(guard)
+        async with beside(repeat(_STATISTICS_SECONDS, "statistics", statistics.flush)):
+            yield statistics
+        with suppress(ValkeyUnavailable):
+            await statistics.flush()
+
+    @provide
+    async def reads(
+        self,
+        settings: Settings,
+        queries: ImageQueries,
+        entries: LocalEntries,
+        shared: SharedEntries,
+        epoch: KnownEpoch,
+        statistics: Statistics,
+    ) -> AsyncIterator[ImageReads]:
+        if not settings.metadata_cache_seconds:
+            yield DirectImages(queries)
+            return
+        # A subscription is a connection of its own, for it waits for what may never come.
+        client = make_valkey(settings, command_seconds=_SUBSCRIBER_SECONDS)
+        async with beside(
+            repeat(_EPOCH_SECONDS, "cache epoch", epoch.read), Subscriber(client, entries).run()
+        ):
+            yield CachedImages(queries, entries, shared, epoch, statistics)
+        await client.aclose()

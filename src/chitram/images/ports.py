@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -225,6 +225,26 @@ class Transactions(Protocol):
     """Begins transactions on the primary."""
 
     def begin(self) -> ImagesUnitOfWork: ...
+
+
+# Instead of a version, to `ImageCaches.invalidate`: the image is gone, no version may be shown.
+GONE: Final = 1 << 31
+# Likewise: it may be gone or changed, or not.
+UNKNOWN: Final = 0
+
+
+class ImageCaches(Protocol):
+    """Every copy of an image's metadata that readers may be answered from."""
+
+    async def invalidate(self, image_id: UUID, oldest: int) -> bool:
+        """Make every copy unreadable that is older than version `oldest`; after the commit.
+
+        When it returns, no request that this process has yet to receive is answered from one; in
+        other processes the same holds a second later. Never raises: false when no store of copies
+        could be reached in time, so that others may be answered from theirs until the outbox is
+        worked off. With `UNKNOWN` nothing is promised.
+        """
+        ...
 
 
 class BlobCatalogue(Protocol):

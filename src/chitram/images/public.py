@@ -10,10 +10,17 @@ import msgspec
 from chitram.images.domain.errors import ImageNotFound, UploadNotFound
 from chitram.images.domain.keys import blob_key, blob_of_key
 from chitram.images.domain.policies import has_expired, may_see
+from chitram.images.domain.work import IMAGE_ID, PURGE_IMAGE
+from chitram.images.ports import GONE, UNKNOWN, ImageCaches
 from chitram.images.queries import ImageQueries, ImageView
 
 __all__ = [
+    "GONE",
+    "IMAGE_ID",
+    "PURGE_IMAGE",
+    "UNKNOWN",
     "ImageBody",
+    "ImageCaches",
     "ImageNotFound",
     "ImageQueries",
     "ImageView",

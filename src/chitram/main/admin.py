@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from chitram.images.use_cases.reconcile_store import ReconcileCommand, ReconcileReport, ReconcileStore
 from chitram.kernel.errors import ChitramError
+from chitram.main import cache_statistics
 from chitram.main.container import make_container
 from chitram.main.stores import require_stores
 from chitram.platform.database import SqlUnitOfWork
@@ -41,7 +42,7 @@ def run(settings: Settings, arguments: Sequence[str]) -> int:
 
 @contextmanager
 def _with_database(settings: Settings) -> Iterator[Settings]:
-    """Settings with a database; nothing here needs Valkey."""
+    """Settings with a database; what needs Valkey too refuses to run without its URL."""
     if settings.database_url:
         yield settings
         return
@@ -80,6 +81,7 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     jobs = commands.add_parser("jobs", help="list background work that was given up")
     jobs.set_defaults(command=_jobs)
     jobs.add_argument("--requeue", action="store_true", help="give all of it a fresh start")
+    cache_statistics.add_to(commands)
     return parser
 
 

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from valkey.asyncio import Valkey
 
 from chitram.accounts.providers import AccountsProvider
-from chitram.delivery.providers import DeliveryProvider
+from chitram.delivery.entrypoints.jobs import PurgeImageJob
+from chitram.delivery.providers import DeliveryProvider, MetadataCacheProvider
 from chitram.images.entrypoints.jobs import DeleteBlobJob
 from chitram.images.providers import ImagesAdapters, ImagesUseCases
 from chitram.kernel.clock import Clock, SystemClock
@@ -31,7 +32,7 @@ from chitram.platform.settings import Settings, spool_dir
 from chitram.platform.valkey import ValkeyGuard, make_valkey
 
 # What the worker of this release can do; other work waits in the outbox for one that can.
-JOB_KINDS = (DeleteBlobJob.kind,)
+JOB_KINDS = (DeleteBlobJob.kind, PurgeImageJob.kind)
 _FORM_FIELDS = 20
 
 _log = structlog.get_logger("chitram")
@@ -130,6 +131,7 @@ def make_container(settings: Settings, *others: Provider) -> AsyncContainer:
         ImagesAdapters(),
         ImagesUseCases(),
         DeliveryProvider(),
+        MetadataCacheProvider(),
         LitestarProvider(),
         *others,
         context={Settings: settings},

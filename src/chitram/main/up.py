@@ -203,8 +203,9 @@ class _Up:
 def connections_of(settings: Settings) -> int:
     """Connections that all processes together may open, and some for an administrator."""
     processes = settings.http_workers + 1
-    pools = 2  # one for reads and one for writes
-    return max(DEFAULT_CONNECTIONS, processes * pools * settings.database_pool_size + _SPARE_CONNECTIONS)
+    # A pool for reads, a pool for writes, and one connection for the cache epoch.
+    each = 2 * settings.database_pool_size + 1
+    return max(DEFAULT_CONNECTIONS, processes * each + _SPARE_CONNECTIONS)
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

@@ -14,6 +14,7 @@ from saq import Queue, Worker
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from valkey.exceptions import ValkeyError
 
+from chitram.delivery.entrypoints.jobs import PurgeImageJob
 from chitram.images.entrypoints.jobs import DeleteBlobJob
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.clear_uploads import ClearUploads
@@ -84,8 +85,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 async def _runner(container: AsyncContainer) -> OutboxRunner:
     sessions = await container.get(async_sessionmaker[AsyncSession])
     relay = await container.get(Relay)
-    delete_blob = await container.get(DeleteBlobJob)
-    jobs: dict[str, Job] = {delete_blob.kind: delete_blob}
+    jobs: dict[str, Job] = {
+        DeleteBlobJob.kind: await container.get(DeleteBlobJob),
+        PurgeImageJob.kind: await container.get(PurgeImageJob),
+    }
     if set(jobs) != set(JOB_KINDS):
         raise AssertionError("JOB_KINDS does not say what this worker can do")
     return OutboxRunner(lambda: SqlUnitOfWork(sessions, relay), jobs)

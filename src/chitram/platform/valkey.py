@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 from valkey.asyncio import Valkey
-from valkey.exceptions import ValkeyError
+from valkey.asyncio.connection import AbstractConnection
+from valkey.exceptions import NoScriptError, ValkeyError
 
 from chitram.platform.settings import Settings
 
@@ -20,6 +23,8 @@ OPEN_SECONDS = 1.0
 _LAG_SECONDS = 0.01
 # Each call at a time has a connection of its own; more would only wait for each other's processor.
 _CALLS_AT_ONCE = 32
+
+_RUN_ID = "chitram_run_id"
 
 _T = TypeVar("_T")
 
@@ -39,8 +44,59 @@ def make_valkey(settings: Settings, *, command_seconds: float = COMMAND_SECONDS)
         socket_timeout=command_seconds,
         socket_keepalive=True,
         health_check_interval=15,
+        valkey_connect_func=_greet,
     )
     return client
+
+
+async def _greet(connection: AbstractConnection) -> None:
+    """Log in, and learn which run of which server is at the other end of this connection."""
+    await connection.on_connect()
+    await connection.send_command("INFO", "server", check_health=False)
+    lines = (await connection.read_response()).decode().splitlines()
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    vars(connection)[_RUN_ID] = facts["run_id"]
+
+
+async def execute_on_run(client: Valkey, command: Callable[[str], Sequence[str | bytes | int]]) -> Any:  # noqa: ANN401 - as various as commands
+    """Send a command that is made for the very run of the server that gets it.
+
+    A server that is started again, or another that takes its place, has another run id, even when
+    it brings data back. A key with the run id in it can therefore not be found there.
+
+    Args:
+        client: lends a connection.
+        command: makes the words of the command out of the run id.
+    """
+    pool = client.connection_pool
+    connection = await pool.get_connection("")  # type: ignore[no-untyped-call]  # valkey-py leaves it so
+    try:
+        await connection.send_command(*command(vars(connection)[_RUN_ID]))
+        return await connection.read_response()
+    finally:
+        await pool.release(connection)
+
+
+class Script:
+    """A Lua script that the server knows by its hash once it has seen it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._hash = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    async def execute_on_run(
+        self, client: Valkey, keys: Callable[[str], Sequence[str]], *arguments: str | bytes | int
+    ) -> Any:  # noqa: ANN401 - as various as scripts
+        """Run it on keys made out of the run id, as `execute_on_run` does with a command."""
+
+        def command(verb: str, script: str, run: str) -> Sequence[str | bytes | int]:
+            named = keys(run)
+            return (verb, script, len(named), *named, *arguments)
+
+        try:
+            return await execute_on_run(client, partial(command, "EVALSHA", self._hash))
+        except NoScriptError:
+            return await execute_on_run(client, partial(command, "EVAL", self._text))
 
 
 class ValkeyUnavailable(Exception):

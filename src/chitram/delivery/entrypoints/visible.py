@@ -10,9 +10,9 @@ from litestar import Request
 
 from chitram.accounts.public import Authenticator, Principal, principal_of
 from chitram.delivery.domain.links import SignedLinks
+from chitram.delivery.ports import ImageReads, ReadImage, XCache
 from chitram.images.public import (
     ImageNotFound,
-    ImageQueries,
     ImageView,
     has_expired,
     may_see,
@@ -24,20 +24,29 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """An image, who sees it, and for how many whole seconds at most; None is without an end."""
+    """An image, where it was read from, and who sees it.
 
-    view: ImageView
+    `seconds` is for how many whole seconds it may be seen at most; None is without an end.
+    """
+
+    image: ReadImage
+    x_cache: XCache
     viewer: Principal
     seconds: int | None
+
+    @property
+    def view(self) -> ImageView:
+        """The image itself."""
+        return self.image.view
 
 
 class VisibleImages:
     """Finds images as far as those who ask may see them; others do not exist for them."""
 
     def __init__(
-        self, queries: ImageQueries, authenticator: Authenticator, links: SignedLinks, clock: Clock
+        self, reads: ImageReads, authenticator: Authenticator, links: SignedLinks, clock: Clock
     ) -> None:
-        self._queries = queries
+        self._reads = reads
         self._authenticator = authenticator
         self._links = links
         self._clock = clock
@@ -45,15 +54,16 @@ class VisibleImages:
     async def find(self, request: AnyRequest, image_id: str) -> Seen:
         """Read an image that whoever makes the request may see. Raises `ImageNotFound`."""
         viewer = await principal_of(request.headers, self._authenticator)
-        view = await self._read(image_id)
-        if not _may_see(view, viewer):
+        image, x_cache = await self._read(image_id)
+        if not _may_see(image.view, viewer):
             raise ImageNotFound
-        return Seen(view, viewer, self._seconds_until(view.expires_at))
+        return Seen(image, x_cache, viewer, self._seconds_until(image.view.expires_at))
 
     async def find_file(self, request: AnyRequest, image_id: str) -> Seen:
         """Do as `find`, and let those in too who come with a signed link to the file."""
         viewer = await principal_of(request.headers, self._authenticator)
-        view = await self._read(image_id)
+        image, x_cache = await self._read(image_id)
+        view = image.view
         until = view.expires_at
         if not _may_see(view, viewer):
             linked = self._links.open_until(
@@ -65,13 +75,13 @@ class VisibleImages:
             if linked is None:
                 raise ImageNotFound
             until = min(linked, until or linked)
-        return Seen(view, viewer, self._seconds_until(until))
+        return Seen(image, x_cache, viewer, self._seconds_until(until))
 
-    async def _read(self, image_id: str) -> ImageView:
-        view = await self._queries.find(parse_image_id(image_id))
-        if view is None or has_expired(view.expires_at, self._clock.now()):
+    async def _read(self, image_id: str) -> tuple[ReadImage, XCache]:
+        image, x_cache = await self._reads.find(parse_image_id(image_id))
+        if image is None or has_expired(image.view.expires_at, self._clock.now()):
             raise ImageNotFound
-        return view
+        return image, x_cache
 
     def _seconds_until(self, end: datetime | None) -> int | None:
         return None if end is None else int((end - self._clock.now()).total_seconds())

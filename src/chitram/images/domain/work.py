@@ -6,5 +6,8 @@ DELETE_BLOB = "blob.delete"
 MAKE_RENDITIONS = "blob.renditions"
 # An object that its blob's row does not name (any more) has to go, some time after it was owed.
 DROP_COPY = "blob.drop_copy"
+# Nothing that was kept of a removed image may be shown any more.
+PURGE_IMAGE = "image.purge"
 BLOB_ID = "blob_id"
+IMAGE_ID = "image_id"
 SHARD = "shard"

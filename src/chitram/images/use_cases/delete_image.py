@@ -9,8 +9,8 @@ import msgspec
 from chitram.accounts.public import Principal
 from chitram.images.domain.errors import ImageNotFound
 from chitram.images.domain.policies import check_may_delete, has_expired, may_see
-from chitram.images.ports import Transactions
-from chitram.images.use_cases.removal import remove_image
+from chitram.images.ports import ImageCaches, Transactions
+from chitram.images.use_cases.removal import out_of_sight, remove_image
 from chitram.kernel.clock import Clock
 
 
@@ -29,11 +29,16 @@ class DeleteImage:
     request is answered with the image; the object follows from the outbox.
     """
 
-    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+    def __init__(self, transactions: Transactions, caches: ImageCaches, clock: Clock) -> None:
         self._transactions = transactions
+        self._caches = caches
         self._clock = clock
 
     async def __call__(self, command: DeleteCommand) -> None:
+        if not await out_of_sight(self._remove(command), self._caches, command.image_id):
+            raise ImageNotFound
+
+    async def _remove(self, command: DeleteCommand) -> bool:
         viewer, now = command.principal, self._clock.now()
         async with self._transactions.begin() as transaction:
             image = await transaction.images.get(command.image_id)
@@ -55,6 +60,6 @@ class DeleteImage:
                 token=command.token,
                 now=now,
             )
-            if not await remove_image(transaction, image):
-                raise ImageNotFound
+            removed = await remove_image(transaction, image)
             await transaction.commit()
+            return removed

@@ -5,8 +5,8 @@ from __future__ import annotations
 from uuid import UUID
 
 from chitram.images.domain.policies import has_expired
-from chitram.images.ports import Transactions
-from chitram.images.use_cases.removal import remove_image
+from chitram.images.ports import ImageCaches, Transactions
+from chitram.images.use_cases.removal import out_of_sight, remove_image
 from chitram.kernel.clock import Clock
 
 _BATCH = 100
@@ -15,8 +15,9 @@ _BATCH = 100
 class ExpireImages:
     """Run by the worker. Reads refuse an expired image at once; this gives its space back."""
 
-    def __init__(self, transactions: Transactions, clock: Clock) -> None:
+    def __init__(self, transactions: Transactions, caches: ImageCaches, clock: Clock) -> None:
         self._transactions = transactions
+        self._caches = caches
         self._clock = clock
 
     async def __call__(self) -> int:
@@ -26,7 +27,7 @@ class ExpireImages:
             async with self._transactions.begin() as transaction:
                 batch = await transaction.images.expired(self._clock.now(), _BATCH)
             for image_id in batch:
-                removed += await self._expire(image_id)
+                removed += await out_of_sight(self._expire(image_id), self._caches, image_id)
             if len(batch) < _BATCH:
                 return removed
 

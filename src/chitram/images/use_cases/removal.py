@@ -1,10 +1,32 @@
-"""Taking an image away inside a transaction: what deleting and expiring share."""
+"""Taking an image away: what deleting and expiring share."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from uuid import UUID
+
 from chitram.images.domain.image import Image
-from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, MAKE_RENDITIONS
-from chitram.images.ports import ImagesUnitOfWork
+from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, IMAGE_ID, MAKE_RENDITIONS, PURGE_IMAGE
+from chitram.images.ports import GONE, UNKNOWN, ImageCaches, ImagesUnitOfWork
+from chitram.kernel.errors import CommitUncertain
+
+
+async def out_of_sight(removing: Awaitable[bool], caches: ImageCaches, image_id: UUID) -> bool:
+    """Wait for a transaction that removes an image, then make every copy of it unreadable.
+
+    Args:
+        removing: the whole transaction; tells whether it was committed.
+
+    The outbox row of the same transaction does it again, should this process end in between.
+    """
+    try:
+        removed = await removing
+    except CommitUncertain:
+        await caches.invalidate(image_id, UNKNOWN)
+        raise
+    if removed:
+        await caches.invalidate(image_id, GONE)
+    return removed
 
 
 async def remove_image(transaction: ImagesUnitOfWork, image: Image) -> bool:
@@ -16,6 +38,7 @@ async def remove_image(transaction: ImagesUnitOfWork, image: Image) -> bool:
     await transaction.blobs.lock(image.blob_id)
     if not await transaction.images.remove(image.id):
         return False
+    await transaction.outbox.add(PURGE_IMAGE, {IMAGE_ID: str(image.id)})
     if await transaction.images.count_on(image.blob_id) == 0:
         payload = {BLOB_ID: str(image.blob_id)}
         await transaction.blobs.mark_deleting(image.blob_id)

@@ -1,0 +1,78 @@
+"""The cache epoch: a number in PostgreSQL that is part of every key of the shared cache.
+
+Raising it makes all that was remembered unreadable, when Valkey could not be told of a change.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from chitram.delivery.adapters.metadata_cache.entries import FRESH_SECONDS
+from chitram.platform.database import Reader
+
+_READ = "SELECT epoch FROM cache_epoch"
+_RAISE = "UPDATE cache_epoch SET epoch = epoch + 1 RETURNING epoch"
+
+
+class Epochs(Protocol):
+    """The epoch on the primary. Both raise `DatabaseUnavailable`."""
+
+    async def read(self) -> int: ...
+
+    async def raise_epoch(self) -> int:
+        """Raise it by one; what is returned has been committed."""
+        ...
+
+
+class PostgresEpochs:
+    """The one row of `cache_epoch`, over a connection that waits behind no other reads."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def read(self) -> int:
+        return await self._one(_READ)
+
+    async def raise_epoch(self) -> int:
+        return await self._one(_RAISE)
+
+    async def _one(self, statement: str) -> int:
+        async with self._reader.connection() as connection:
+            epoch: int = await connection.fetchval(statement)
+            return epoch
+
+
+class KnownEpoch:
+    """The epoch as this process last read it; never falls."""
+
+    def __init__(self, epochs: Epochs) -> None:
+        self._epochs = epochs
+        self._epoch = 0
+        self._read_at = float("-inf")
+
+    @property
+    def latest(self) -> int:
+        """The latest that is known, however long ago it was read; 0 before the first."""
+        return self._epoch
+
+    def reading(self, now: float) -> tuple[int, float] | None:
+        """The epoch and when its reading began; None when that is too long ago to rely on."""
+        if now >= self._read_at + FRESH_SECONDS:
+            return None
+        return self._epoch, self._read_at
+
+    async def read(self) -> int:
+        """Read it again and return it. Raises `DatabaseUnavailable`."""
+        began = time.monotonic()
+        return self._learn(await self._epochs.read(), began)
+
+    async def raise_epoch(self) -> int:
+        """Raise it and return it. Raises `DatabaseUnavailable`."""
+        began = time.monotonic()
+        return self._learn(await self._epochs.raise_epoch(), began)
+
+    def _learn(self, epoch: int, began: float) -> int:
+        self._epoch = max(self._epoch, epoch)
+        self._read_at = max(self._read_at, began)
+        return self._epoch

@@ -1,0 +1,33 @@
+"""What the worker does for delivery."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from chitram.images.public import GONE, IMAGE_ID, PURGE_IMAGE, ImageCaches
+from chitram.kernel.errors import DatabaseUnavailable
+from chitram.platform.database import SqlUnitOfWork
+from chitram.platform.outbox import OutboxEntry, Relay
+
+
+class PurgeImageJob:
+    """Settles `image.purge` entries: nothing that was kept of a removed image is shown any more.
+
+    Who removed it has done so already, unless its process ended in between.
+    """
+
+    kind = PURGE_IMAGE
+
+    def __init__(self, caches: ImageCaches, sessions: async_sessionmaker[AsyncSession], relay: Relay) -> None:
+        self._caches = caches
+        self._sessions = sessions
+        self._relay = relay
+
+    async def __call__(self, entry: OutboxEntry) -> None:
+        if not await self._caches.invalidate(UUID(entry.payload[IMAGE_ID]), GONE):
+            raise DatabaseUnavailable
+        async with SqlUnitOfWork(self._sessions, self._relay) as transaction:
+            await transaction.outbox.done(entry.id)
+            await transaction.commit()

@@ -1,0 +1,194 @@
+"""What is removed or changed is not answered from a copy, whatever happens in between."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from chitram.delivery.adapters.metadata_cache.subscriber import Subscriber
+from chitram.images.public import GONE, UNKNOWN
+from chitram.platform.settings import Settings
+from chitram.platform.valkey import make_valkey
+from tests.support.caches import CacheProcess, FakeEpochs, Rows
+from tests.support.proxy import Mode, Proxy
+
+
+async def test_a_removed_image_is_gone_at_once_and_remembered_as_gone(
+    here: CacheProcess, there: CacheProcess, rows: Rows
+) -> None:
+    image_id = rows.add()
+    await here.sees(image_id)
+    del rows.views[image_id]
+    assert await here.caches.invalidate(image_id, GONE)
+    assert await here.sees(image_id) is None
+    assert await there.sees(image_id) is None
+    assert rows.asked == 1
+
+
+async def test_a_load_under_way_answers_those_who_asked_before_and_no_others(
+    here: CacheProcess, rows: Rows
+) -> None:
+    image_id = rows.add()
+    old = rows.views[image_id]
+    with rows.held():
+        before = asyncio.create_task(here.sees(image_id))
+        await rows.waiting.wait()
+        del rows.views[image_id]
+        await here.caches.invalidate(image_id, GONE)
+        assert await here.sees(image_id) is None
+    assert await before == old
+    assert await here.sees(image_id) is None
+    assert here.counts.refused_fills == 1
+
+
+async def test_a_fill_that_comes_after_a_flush_is_refused(
+    here: CacheProcess, there: CacheProcess, rows: Rows
+) -> None:
+    image_id = rows.add()
+    with rows.held():
+        asking = asyncio.create_task(here.sees(image_id))
+        await rows.waiting.wait()
+        await there.client.flushdb()
+    await asking
+    assert here.counts.refused_fills == 1
+    assert await there.client.dbsize() == 0
+
+
+async def test_a_fill_older_than_a_change_is_refused_even_with_a_lease_from_after_it(
+    here: CacheProcess, there: CacheProcess, rows: Rows
+) -> None:
+    image_id = rows.add()
+    stale = rows.views[image_id]
+    fresh = rows.change(image_id, filename="new.jpg")
+    await here.caches.invalidate(image_id, fresh.version)
+    # A replica that lags still answers with the old row.
+    rows.views[image_id] = stale
+    await here.sees(image_id)
+    assert here.counts.refused_fills == 1
+    rows.views[image_id] = fresh
+    assert await there.sees(image_id) == fresh
+    here.entries.clear()
+    assert await here.sees(image_id) == fresh
+    assert (there.counts.refused_fills, here.counts.shared_hits) == (0, 1)
+
+
+async def test_a_changed_image_is_read_anew(here: CacheProcess, there: CacheProcess, rows: Rows) -> None:
+    image_id = rows.add()
+    await here.sees(image_id)
+    fresh = rows.change(image_id, visibility="private")
+    assert await here.caches.invalidate(image_id, fresh.version)
+    assert await here.sees(image_id) == fresh
+    assert await there.sees(image_id) == fresh
+
+
+async def test_a_doubtful_removal_hides_nothing(here: CacheProcess, there: CacheProcess, rows: Rows) -> None:
+    image_id = rows.add()
+    await here.sees(image_id)
+    assert await here.caches.invalidate(image_id, UNKNOWN)
+    assert await there.sees(image_id) == rows.views[image_id]
+    assert rows.asked == 2
+
+
+@pytest.mark.parametrize("mode", [Mode.CUT, Mode.HANG])
+async def test_without_valkey_the_epoch_is_raised(
+    here: CacheProcess, there: CacheProcess, rows: Rows, epochs: FakeEpochs, proxy: Proxy, mode: Mode
+) -> None:
+    image_id = rows.add()
+    await here.sees(image_id)
+    proxy.mode = mode
+    if mode is Mode.CUT:
+        proxy.cut_all()
+    del rows.views[image_id]
+    assert await here.caches.invalidate(image_id, GONE)
+    assert epochs.epoch == 2
+    proxy.mode = Mode.PASS
+    assert await here.sees(image_id) is None
+    # The other process believes the old epoch only as long as it may.
+    assert await there.sees(image_id) is not None
+    there.entries.clear()
+    await there.epoch.read()
+    assert await there.sees(image_id) is None
+
+
+async def test_an_invalidation_reaches_the_keys_of_an_epoch_it_had_not_heard_of(
+    here: CacheProcess, there: CacheProcess, rows: Rows, epochs: FakeEpochs
+) -> None:
+    image_id = rows.add()
+    await there.epoch.raise_epoch()
+    await there.sees(image_id)
+    there.entries.clear()
+    del rows.views[image_id]
+    assert await here.caches.invalidate(image_id, GONE)
+    assert await there.sees(image_id) is None
+
+
+async def test_what_could_not_be_confirmed_at_all_is_told(
+    here: CacheProcess, rows: Rows, epochs: FakeEpochs, proxy: Proxy
+) -> None:
+    image_id = rows.add()
+    await here.sees(image_id)
+    proxy.mode = Mode.CUT
+    proxy.cut_all()
+    epochs.away = True
+    del rows.views[image_id]
+    assert not await here.caches.invalidate(image_id, GONE)
+    assert await here.sees(image_id) is None
+
+
+async def test_an_invalidation_without_a_readable_epoch_is_not_confirmed(
+    here: CacheProcess, rows: Rows, epochs: FakeEpochs
+) -> None:
+    epochs.away = True
+    assert not await here.caches.invalidate(rows.add(), GONE)
+
+
+async def test_other_processes_hear_of_it(
+    here: CacheProcess, there: CacheProcess, rows: Rows, valkey: str
+) -> None:
+    image_id, other = rows.add(), rows.add()
+    client = make_valkey(Settings(valkey_url=valkey))
+    listening = asyncio.create_task(Subscriber(client, there.entries).run())
+    try:
+        await _until_subscribed(there)
+        await there.sees(image_id)
+        await there.sees(other)
+        await here.caches.invalidate(image_id, GONE)
+        async with asyncio.timeout(5):
+            while len(there.entries) > 1:
+                await asyncio.sleep(0.001)
+        assert await there.sees(image_id) is None
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        await client.aclose()
+
+
+async def _until_subscribed(process: CacheProcess) -> None:
+    async with asyncio.timeout(10):
+        while not (await process.client.pubsub_numsub("chitram:metadata:invalid"))[0][1]:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("mode", [Mode.CUT, Mode.HANG])
+async def test_a_lost_subscription_empties_the_memory_and_comes_back(
+    there: CacheProcess, rows: Rows, valkey: str, mode: Mode
+) -> None:
+    async with Proxy(valkey) as proxy:
+        client = make_valkey(Settings(valkey_url=proxy.url), command_seconds=1)
+        listening = asyncio.create_task(Subscriber(client, there.entries).run())
+        try:
+            await _until_subscribed(there)
+            await there.sees(rows.add())
+            proxy.mode = mode
+            if mode is Mode.CUT:
+                proxy.cut_all()
+            async with asyncio.timeout(10):
+                while len(there.entries):
+                    await asyncio.sleep(0.01)
+            proxy.mode = Mode.PASS
+            await _until_subscribed(there)
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            await client.aclose()
