@@ -323,5 +323,7 @@ async def test_counts_what_each_shard_holds(transactions: Transactions, catalogu
     async with transactions.begin() as transaction:
         await transaction.blobs.mark_deleting(dying.id)
         await transaction.commit()
-    await begin(transactions, an_upload(shard="new"), an_upload(shard="begun"))
+    ended = an_upload(shard="ended", expires_at=datetime.now(UTC))
+    completed = an_upload(shard="completed", image_id=uuid4())
+    await begin(transactions, an_upload(shard="new"), an_upload(shard="begun"), ended, completed)
     assert await catalogue.shards() == {"a": 1, "begun": 1, "dying": 1, "new": 2, "old": 2}

@@ -21,7 +21,7 @@ from tests.support.servers import drop_database, new_database
 
 UPLOAD = """
 INSERT INTO uploads (id, token_hash, shard, visibility, created_at, expires_at)
-VALUES ($1, $2, $3, 'unlisted', $4, $4)
+VALUES ($1, $2, $3, 'unlisted', now(), $4)
 """
 
 
@@ -67,7 +67,7 @@ async def test_a_store_with_a_copy_yet_to_go_is_needed(database: Database) -> No
 
 async def test_a_store_with_an_upload_under_way_is_needed(database: Database) -> None:
     async with database.reader.connection() as connection:
-        await connection.execute(UPLOAD, uuid4(), bytes(32), "old", datetime.now(UTC))
+        await connection.execute(UPLOAD, uuid4(), bytes(32), "old", datetime.now(UTC) + timedelta(hours=1))
     with pytest.raises(SettingsError, match=r"'old' \(1\)"):
         await require_stores(settings_of(database.url, "new"))
 

@@ -333,5 +333,10 @@ class FakeCatalogue:
 
     async def shards(self) -> Mapping[str, int]:
         tables = self._database.tables
-        begun = [upload.shard for upload in tables.uploads.values()]
+        now = datetime.now(UTC)
+        begun = [
+            upload.shard
+            for upload in tables.uploads.values()
+            if upload.image_id is None and upload.expires_at > now
+        ]
         return Counter([*begun, *(blob.shard for blob in tables.blobs.values())])

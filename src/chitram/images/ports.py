@@ -263,5 +263,5 @@ class BlobCatalogue(Protocol):
         ...
 
     async def shards(self) -> Mapping[str, int]:
-        """How many blobs and begun uploads each shard has that a row names, counted up to 1000."""
+        """How many blobs and open uploads each shard has that a row names, counted up to 1000."""
         ...

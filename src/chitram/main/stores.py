@@ -40,7 +40,7 @@ async def require_stores(settings: Settings) -> None:
 
 
 async def _held(container: AsyncContainer) -> dict[str, int]:
-    """What each store holds that the database knows of: blobs, begun uploads, copies yet to go."""
+    """What each store holds that the database knows of: blobs, open uploads, copies yet to go."""
     catalogue = await container.get(BlobCatalogue)
     held = dict(await catalogue.shards())
     sessions = await container.get(async_sessionmaker[AsyncSession])
@@ -56,7 +56,7 @@ def _refusal(missing: list[str], held: dict[str, int]) -> str:
     return (
         f"CHITRAM_STORAGE_URLS: stores are missing that still hold files: {listed}. Put their entries "
         "back. To do without one, empty it first: `just admin move-storage --from NAME --to NAME`; its "
-        "entry may go once the worker has removed the last old copies."
+        "entry may go once the worker has removed the last old copies, and uploads begun there are over."
     )
 
 

@@ -23,13 +23,15 @@ WITH RECURSIVE steps AS (
     UNION ALL
     SELECT (SELECT shard FROM blobs WHERE shard > steps.shard ORDER BY shard LIMIT 1)
     FROM steps WHERE steps.shard IS NOT NULL
+), open_uploads AS (
+    SELECT shard FROM uploads WHERE image_id IS NULL AND expires_at > now()
 ), named AS (
-    SELECT shard FROM steps WHERE shard IS NOT NULL UNION SELECT shard FROM uploads
+    SELECT shard FROM steps WHERE shard IS NOT NULL UNION SELECT shard FROM open_uploads
 )
 SELECT shard,
        (SELECT count(*) FROM (
            SELECT FROM blobs WHERE shard = named.shard ORDER BY shard, id LIMIT $1) AS some_blobs)
-       + (SELECT count(*) FROM (SELECT FROM uploads WHERE shard = named.shard LIMIT $1) AS some_uploads)
+       + (SELECT count(*) FROM (SELECT FROM open_uploads WHERE shard = named.shard LIMIT $1) AS some_uploads)
        AS count
 FROM named
 """
