@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from chitram.images.adapters.decoder.confine import landlock_version
+from chitram.images.adapters.decoder.confine import NICENESS, landlock_version
 from chitram.images.adapters.decoder.spool import ReadOnlySpool
 from tests.decoder.conftest import NewPool, Upload
 from tests.support import photos
@@ -44,6 +44,11 @@ def _confined(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[
         timeout=30,
         env=environment,
     )
+
+
+def test_goes_behind_those_who_answer_requests() -> None:
+    done = _confined("print(os.nice(0))")
+    assert int(done.stdout) == min(os.nice(0) + NICENESS, 19)
 
 
 @pytest.mark.parametrize(
