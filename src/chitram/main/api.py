@@ -17,7 +17,7 @@ from litestar import Litestar
 from litestar.datastructures import Headers
 from litestar.types import ASGIApp, ControllerRouterHandler, Scope
 
-from chitram.accounts.public import Authenticator
+from chitram.accounts.public import Authenticator, principal_of
 from chitram.delivery.entrypoints.http import HANDLERS as DELIVERY_HANDLERS
 from chitram.delivery.entrypoints.visible import VisibleImages
 from chitram.delivery.ports import Delivery
@@ -92,11 +92,8 @@ def make_app(settings: Settings, *others: Provider) -> ASGIApp:
 async def _account_of(container: AsyncContainer, scope: Scope) -> str | None:
     """Name the account whose credentials a request brings; whether they are good is said elsewhere."""
     headers = Headers.from_scope(scope)
-    authorization, api_key = headers.get("authorization"), headers.get("x-api-key")
-    if authorization is None and api_key is None:
-        return None
     try:
-        principal = await (await container.get(Authenticator)).principal(authorization, api_key)
+        principal = await principal_of(headers, await container.get(Authenticator))
     except ChitramError:
         return None
     return str(principal.user_id) if principal.user_id else None
