@@ -8,7 +8,9 @@ import re
 import time
 from collections.abc import AsyncIterator
 from itertools import count
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -17,6 +19,8 @@ from chitram.platform.settings import Settings
 from chitram.platform.valkey import make_valkey
 from tests.api.conftest import StartApi
 from tests.support.api import UPLOAD, Api
+from tests.support.database import NewUrl
+from tests.support.in_process import People, in_process, signed_in
 from tests.support.photos import jpeg
 from tests.support.proxy import Mode, Proxy
 
@@ -221,6 +225,28 @@ async def test_the_access_line_names_the_client_and_not_the_proxy(start_api: Sta
         api.process.terminate()
         await api.process.wait()
         assert '"client": "203.0.113.77"' in (api.data_dir / "api.log").read_text()
+
+
+async def test_an_account_is_one_client_wherever_it_comes_from(
+    new_url: NewUrl, valkey_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(
+        database_url=await new_url(),
+        valkey_url=valkey_url,
+        data_dir=str(tmp_path),
+        secret_keys=("a-key-that-only-tests-ever-sign-with",),
+        reads_per_minute=LIMIT,
+        trusted_proxies=("127.0.0.1",),
+    )
+    path = f"/api/v1/images/{uuid4()}"
+    first, second = signed_in(uuid4()), signed_in(uuid4())
+    async with in_process(settings, People()) as client:
+        for headers in ({**first, **a_client()} for _ in range(LIMIT)):
+            assert (await client.get(path, headers=headers)).status_code == 404
+        assert (await client.get(path, headers=first | a_client())).status_code == 429
+        assert (await client.get(path, headers=second | a_client())).status_code == 404
+        # Whoever does not say who they are is known by the address.
+        assert (await client.get(path, headers=a_client())).status_code == 404
 
 
 @contextlib.asynccontextmanager
