@@ -272,7 +272,7 @@ async def test_without_valkey_nothing_is_limited_and_the_limit_comes_back(
             answer = await post(api, client, b"no image")
             assert answer.status_code == 415
             assert "ratelimit" not in answer.headers
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 1.5
         proxy.mode = Mode.PASS
         proxy.cut_all()
         async with asyncio.timeout(10):

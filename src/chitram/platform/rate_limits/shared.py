@@ -10,7 +10,7 @@ from hashlib import sha1
 import msgspec
 import structlog
 from valkey.asyncio import Valkey
-from valkey.exceptions import NoScriptError, ValkeyError
+from valkey.exceptions import NoScriptError
 
 from chitram.platform.rate_limits.policy import MICROSECONDS, Decision, Policy
 
@@ -40,6 +40,9 @@ _SCRIPT_SHA = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 # The number is that of the value's meaning.
 _KEY_PREFIX = "chitram:rate:1:"
 
+# What is asked to see whether Valkey can do what a request needs.
+_TRIAL = (f"{_KEY_PREFIX}trial", 1, 1, 1)
+
 # How long an answer is waited for, in looks of this process that came on time.
 _LOOKS = 8
 _LOOK_SECONDS = 0.005
@@ -64,7 +67,7 @@ class SharedLimiter:
 
     Whatever asks while a round trip is under way goes with the next, in one pipeline: any number
     of simultaneous requests need one connection. After a failure nothing is asked until Valkey
-    answers again, which is tried every second.
+    has answered a trial, made at once after a first failure and every second after others.
     """
 
     def __init__(self, client: Valkey) -> None:
@@ -72,6 +75,7 @@ class SharedLimiter:
         self._waiting: list[_Check] = []
         self._pump: asyncio.Task[None] | None = None
         self._recovery: asyncio.Task[None] | None = None
+        self._recovered_at = float("-inf")
 
     async def take(self, policy: Policy, client: str, cost: int = 1) -> Decision | None:
         policy.check_cost(cost)
@@ -88,8 +92,8 @@ class SharedLimiter:
     async def connect(self) -> None:
         """Connect now, with more patience than a request has. A server that is away is left for later."""
         try:
-            await self._client.ping()
-        except (ValkeyError, OSError) as error:
+            await self._round_trip([_TRIAL])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the service starts
             self._fail(error)
 
     async def aclose(self) -> None:
@@ -151,16 +155,22 @@ class SharedLimiter:
         _settle(self._waiting)
         self._waiting.clear()
         if self._recovery is None:
-            self._recovery = asyncio.get_running_loop().create_task(self._recover())
+            is_first = time.monotonic() - self._recovered_at > _RECOVERY_SECONDS
+            self._recovery = asyncio.get_running_loop().create_task(self._recover(at_once=is_first))
 
-    async def _recover(self) -> None:
+    async def _recover(self, *, at_once: bool) -> None:
+        """Try until it works, with the patience of the client; a server may be slow just once."""
         while True:
-            await asyncio.sleep(_RECOVERY_SECONDS)
+            if not at_once:
+                await asyncio.sleep(_RECOVERY_SECONDS)
+            at_once = False
             try:
-                await self._client.ping()
-            except (ValkeyError, OSError):
+                await self._round_trip([_TRIAL])
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
+                _log.debug("rate limits still off", cause=type(error).__name__)
                 continue
             _log.info("rate limits on again")
+            self._recovered_at = time.monotonic()
             self._recovery = None
             return
 
