@@ -125,6 +125,8 @@ async def test_the_owner_and_those_with_the_link_see_a_private_image_and_nobody_
     assert code_of(await house.client.get(address, headers=signed_in(STRANGER))) == NOT_FOUND
     for headers in (signed_in(OWNER), signed_in("admin")):
         assert (await house.client.get(address, headers=headers)).status_code == 200
+    metadata = await house.client.get(f"/api/v1/images/{image_id}", headers=signed_in(OWNER))
+    assert (metadata.status_code, metadata.headers["cache-control"]) == (200, "private, no-store")
     linked = await house.client.get(await house.link(image_id))
     assert (linked.status_code, linked.headers["cache-control"]) == (200, "private, no-store")
 

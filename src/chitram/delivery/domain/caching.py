@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 _YEAR_SECONDS = 31_536_000
+_FOR_EVERYONE = frozenset({"public", "unlisted"})
+_FOR_NOBODY = "private, no-store"
 
 
 def cache_control(visibility: str, expires_at: datetime | None, now: datetime) -> str:
@@ -13,9 +15,14 @@ def cache_control(visibility: str, expires_at: datetime | None, now: datetime) -
     An image that expires may be kept for its remaining life. What is not known to be for everyone
     is kept by nobody.
     """
-    if visibility not in {"public", "unlisted"}:
-        return "private, no-store"
+    if visibility not in _FOR_EVERYONE:
+        return _FOR_NOBODY
     if expires_at is None:
         return f"public, max-age={_YEAR_SECONDS}, immutable"
     remaining = int((expires_at - now).total_seconds())
     return f"public, max-age={min(max(remaining, 0), _YEAR_SECONDS)}"
+
+
+def metadata_cache_control(visibility: str) -> str:
+    """The Cache-Control of an image's metadata, which may change at any time."""
+    return "no-cache" if visibility in _FOR_EVERYONE else _FOR_NOBODY

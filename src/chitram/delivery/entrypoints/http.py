@@ -9,7 +9,7 @@ from litestar import MediaType, Response, route
 from litestar.params import Parameter
 from litestar.types import ASGIApp, ControllerRouterHandler
 
-from chitram.delivery.domain.caching import cache_control
+from chitram.delivery.domain.caching import cache_control, metadata_cache_control
 from chitram.delivery.domain.errors import ThumbnailNotReady
 from chitram.delivery.entrypoints import openapi
 from chitram.delivery.entrypoints.links import create_link
@@ -50,7 +50,10 @@ async def metadata(
     encoded = Response(
         seen.image.body,
         media_type=MediaType.JSON,
-        headers={"cache-control": "no-cache", "x-cache": seen.x_cache.value},
+        headers={
+            "cache-control": metadata_cache_control(seen.view.visibility),
+            "x-cache": seen.x_cache.value,
+        },
     )
     return cast("Response[ImageBody]", encoded)
 

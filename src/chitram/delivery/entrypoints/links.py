@@ -16,6 +16,8 @@ from chitram.delivery.entrypoints.visible import AnyRequest, VisibleImages
 from chitram.images.public import ImageView, image_body
 from chitram.kernel.clock import Clock
 from chitram.platform.http.json import read_json
+from chitram.platform.http.rate_limits import RATE_LIMIT
+from chitram.platform.rate_limits.policy import READS
 
 
 class LinkRequest(msgspec.Struct, frozen=True):
@@ -38,6 +40,7 @@ class LinkBody(msgspec.Struct, frozen=True):
     summary="Make a link to a private image",
     operation_class=openapi.TakesLinkRequest,
     responses=openapi.LINK_REFUSALS,
+    opt={RATE_LIMIT: READS},
 )
 @inject
 async def create_link(

@@ -50,6 +50,7 @@ LINK_REFUSALS: dict[int, ResponseSpec] = {
     404: refusal("IMAGE_NOT_FOUND"),
     408: refusal("UPLOAD_TIMEOUT"),
     413: refusal("REQUEST_TOO_LARGE"),
+    429: RATE_LIMITED,
     503: refusal("DATABASE_UNAVAILABLE"),
 }
 
