@@ -21,7 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what only makes sense over another kind of store."""
     for item in items:
         mark = item.get_closest_marker("only_over")
-        if mark and isinstance(item, pytest.Function) and item.callspec.params["store"] != mark.args[0]:
+        stores = getattr(item, "callspec", None)
+        if mark and stores and stores.params.get("store", mark.args[0]) != mark.args[0]:
             item.add_marker(pytest.mark.skip(reason=mark.kwargs["reason"]))
 
 

@@ -24,6 +24,8 @@ from tests.support.in_process import People, in_process, signed_in
 from tests.support.photos import jpeg
 from tests.support.proxy import Mode, Proxy
 
+pytestmark = pytest.mark.only_over("local", reason="limits do not depend on where images are kept")
+
 LIMIT = 3
 PHOTO = jpeg(16, 16)
 _numbers = count(1)
