@@ -158,7 +158,7 @@ async def test_a_removed_blob_is_gone(transactions: Transactions, catalogue: Blo
         await transaction.blobs.remove(blob.id)
         await transaction.commit()
     assert not await catalogue.is_live(blob.id)
-    assert await catalogue.known([blob.id]) == set()
+    assert await catalogue.known([blob.id]) == {}
 
 
 async def test_finds_what_has_expired_oldest_first(transactions: Transactions) -> None:
@@ -293,7 +293,8 @@ async def test_the_catalogue_knows_live_and_dying_blobs_and_lists_the_live(
     async with transactions.begin() as transaction:
         await transaction.blobs.mark_deleting(dying.id)
         await transaction.commit()
-    assert await catalogue.known([live.id, dying.id, uuid4()]) == {live.id, dying.id}
+    known = await catalogue.known([live.id, dying.id, uuid4()])
+    assert known == {live.id: live.shard, dying.id: dying.shard}
     assert not await catalogue.is_live(dying.id)
     assert [blob async for blob in catalogue.live()] == [live]
 
@@ -327,3 +328,18 @@ async def test_counts_what_each_shard_holds(transactions: Transactions, catalogu
     completed = an_upload(shard="completed", image_id=uuid4())
     await begin(transactions, an_upload(shard="new"), an_upload(shard="begun"), ended, completed)
     assert await catalogue.shards() == {"a": 1, "begun": 1, "dying": 1, "new": 2, "old": 2}
+
+
+async def test_lists_and_counts_the_live_blobs_of_a_shard(
+    transactions: Transactions, catalogue: BlobCatalogue
+) -> None:
+    moved, stayed, other, dying = (a_blob(shard=shard) for shard in ("old", "old", "new", "old"))
+    for blob in (moved, stayed, other, dying):
+        await keep(transactions, blob)
+    async with transactions.begin() as transaction:
+        await transaction.blobs.mark_deleting(dying.id)
+        await transaction.blobs.place(moved.id, "new")
+        await transaction.commit()
+    assert [blob.id async for blob in catalogue.held_by("old")] == [stayed.id]
+    assert [blob.id async for blob in catalogue.held_by("new")] == sorted([moved.id, other.id])
+    assert [await catalogue.count_held_by(shard) for shard in ("old", "new", "none")] == [1, 2, 0]

@@ -16,9 +16,9 @@ from chitram.images.use_cases.delete_blob import DeleteBlob, DeleteBlobCommand
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage, UploadRules
 from tests.support.database import Database
-from tests.support.fakes import FakeBlobStore, FakeCaches, FakeClock, FakeInspector, FakeReceived
+from tests.support.fakes import COPIES, FakeBlobStore, FakeCaches, FakeClock, FakeInspector, FakeReceived
 
-RULES = UploadRules(delete_token_life=None, newest_commit=timedelta(minutes=30))
+RULES = UploadRules(delete_token_life=None, newest_commit=timedelta(minutes=30), copies=COPIES)
 
 
 class House:

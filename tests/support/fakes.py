@@ -18,8 +18,11 @@ from chitram.images.domain.content import Inspection, Received, Slice
 from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat
 from chitram.images.domain.upload import Upload
 from chitram.images.ports import LiveBlobExists, StaleBlob, StoredObject
+from chitram.images.use_cases.copies import CopyRules
 from chitram.kernel.errors import CommitUncertain
 from chitram.kernel.ids import id_time, new_id
+
+COPIES = CopyRules(drop_after=timedelta(minutes=10), longest_copy=timedelta(minutes=10))
 
 
 class FakeClock:
@@ -117,6 +120,9 @@ class FakeBlobs:
 
     async def mark_deleting(self, blob_id: UUID) -> None:
         self._tables.blobs[blob_id] = replace(self._tables.blobs[blob_id], state=BlobState.DELETING)
+
+    async def place(self, blob_id: UUID, shard: str) -> None:
+        self._tables.blobs[blob_id] = replace(self._tables.blobs[blob_id], shard=shard)
 
     async def remove(self, blob_id: UUID) -> None:
         self._tables.blobs.pop(blob_id, None)
@@ -217,6 +223,7 @@ class FakeBlobStore:
     """Objects in memory. `error` is raised by every call while it is set."""
 
     shard = "memory"
+    shards = (shard,)
 
     def __init__(self) -> None:
         self.objects: dict[UUID, bytes] = {}
@@ -237,6 +244,11 @@ class FakeBlobStore:
         assert shard == self.shard
         self.objects[blob_id] = content
         self.modified[blob_id] = datetime.now(UTC)
+
+    async def sha256(self, blob_id: UUID, shard: str) -> bytes | None:
+        self._check()
+        content = self.objects.get(blob_id)
+        return None if content is None else sha256(content).digest()
 
     async def size(self, blob_id: UUID, shard: str) -> int | None:
         self._check()
@@ -319,17 +331,26 @@ class FakeCatalogue:
     def __init__(self, database: FakeTransactions) -> None:
         self._database = database
 
-    async def known(self, blob_ids: Sequence[UUID]) -> set[UUID]:
-        return set(blob_ids) & set(self._database.tables.blobs)
+    async def known(self, blob_ids: Sequence[UUID]) -> Mapping[UUID, str]:
+        blobs = self._database.tables.blobs
+        return {blob_id: blobs[blob_id].shard for blob_id in blob_ids if blob_id in blobs}
 
     async def is_live(self, blob_id: UUID) -> bool:
         blob = self._database.tables.blobs.get(blob_id)
         return blob is not None and blob.state is BlobState.LIVE
 
     async def live(self) -> AsyncIterator[Blob]:
-        for blob in list(self._database.tables.blobs.values()):
+        for _, blob in sorted(self._database.tables.blobs.items()):
             if blob.state is BlobState.LIVE:
                 yield blob
+
+    async def held_by(self, shard: str) -> AsyncIterator[Blob]:
+        async for blob in self.live():
+            if blob.shard == shard:
+                yield blob
+
+    async def count_held_by(self, shard: str) -> int:
+        return len([blob async for blob in self.held_by(shard)])
 
     async def shards(self) -> Mapping[str, int]:
         tables = self._database.tables

@@ -16,14 +16,14 @@ from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.expire_images import ExpireImages
 from chitram.images.use_cases.upload_image import UploadRules
 from chitram.kernel.errors import CommitUncertain
-from tests.support.fakes import FakeCaches
+from tests.support.fakes import COPIES, FakeCaches
 from tests.unit.test_upload_image import House
 
 
 class DeletingHouse(House):
     def __init__(self, **rules: Any) -> None:
         rules.setdefault("delete_token_life", None)
-        super().__init__(UploadRules(newest_commit=timedelta(minutes=30), **rules))
+        super().__init__(UploadRules(newest_commit=timedelta(minutes=30), copies=COPIES, **rules))
         self.caches = FakeCaches()
         self.delete = DeleteImage(self.database, self.caches, self.clock)
         self.delete_blob = DeleteBlob(self.database, self.store)

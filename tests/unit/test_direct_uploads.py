@@ -50,7 +50,7 @@ from chitram.kernel.errors import (
 from chitram.kernel.ids import new_id
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.signing import Signer
-from tests.support.fakes import FakeCatalogue, FakeClock, FakeReceived
+from tests.support.fakes import COPIES, FakeCatalogue, FakeClock, FakeReceived
 from tests.support.object_store import MemoryStore
 from tests.unit.test_upload_image import House
 
@@ -440,7 +440,8 @@ async def test_reconcile_takes_nothing_in_quarantine_for_an_orphan(
     stores = ObjectStores([house.memory])
     await house.begun_and_put()
     await house.memory.put(blob_key(uuid4()), [b"x"], 1)
-    reconcile = ReconcileStore(FakeCatalogue(house.database), ObjectBlobStore(stores, tmp_path), house.clock)
+    blobs, catalogue = ObjectBlobStore(stores, tmp_path), FakeCatalogue(house.database)
+    reconcile = ReconcileStore(house.database, catalogue, blobs, house.clock, COPIES)
     house.clock.advance(days=1)
     report = await reconcile(ReconcileCommand(timedelta(hours=1), apply=True, force=True))
     assert (report.objects, report.orphans, report.removed) == (1, 1, 1)

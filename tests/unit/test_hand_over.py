@@ -12,7 +12,7 @@ import pytest
 
 from chitram.delivery.adapters.hand_over import SENDERS
 from chitram.delivery.ports import SentByProxy, SentByStore
-from chitram.images.public import ImageNotFound, ImageView, blob_key
+from chitram.images.public import ImageView, blob_key
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.objects.local import LocalStore
 from chitram.platform.objects.registry import ObjectStores
@@ -73,8 +73,8 @@ async def test_the_proxy_gets_no_file_that_is_missing_or_not_whole(stores: Objec
     with pytest.raises(StorageUnavailable):
         await proxy.hand_over(view_in("disk"), None)
     await stores.primary.delete(blob_key(BLOB))
-    with pytest.raises(ImageNotFound):
-        await proxy.hand_over(view_in("disk"), None)
+    # It may have been moved, so this server looks for it.
+    assert await proxy.hand_over(view_in("disk"), None) is None
 
 
 async def test_files_of_local_stores_have_no_address_to_redirect_to(stores: ObjectStores) -> None:

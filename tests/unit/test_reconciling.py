@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -9,7 +10,7 @@ import pytest
 from chitram.images.domain.errors import CorruptImage
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.reconcile_store import EmptyDatabase, ReconcileCommand, ReconcileStore
-from tests.support.fakes import FakeCatalogue
+from tests.support.fakes import COPIES, FakeCatalogue
 from tests.unit.test_upload_image import House
 
 HOUR = timedelta(hours=1)
@@ -19,7 +20,7 @@ class ReconcilingHouse(House):
     def __init__(self) -> None:
         super().__init__()
         self.catalogue = FakeCatalogue(self.database)
-        self.reconcile = ReconcileStore(self.catalogue, self.store, self.clock)
+        self.reconcile = ReconcileStore(self.database, self.catalogue, self.store, self.clock, COPIES)
         self.backfill = BackfillDimensions(self.database, self.store, self.inspector)
 
     async def orphan(self) -> UUID:
@@ -75,10 +76,10 @@ async def test_spares_an_object_whose_row_comes_after_the_first_look() -> None:
     known = house.catalogue.known
     looks = 0
 
-    async def late(blob_ids: object) -> set[UUID]:
+    async def late(blob_ids: object) -> Mapping[UUID, str]:
         nonlocal looks
         looks += 1
-        return set() if looks == 1 else await known([uploaded.blob.id])
+        return {} if looks == 1 else await known([uploaded.blob.id])
 
     house.catalogue.known = late  # type: ignore[method-assign] # the race itself
     house.clock.advance(hours=2)

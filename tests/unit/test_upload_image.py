@@ -15,6 +15,7 @@ from chitram.images.domain.work import BLOB_ID, MAKE_RENDITIONS
 from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage, UploadRules
 from chitram.kernel.errors import CommitUncertain, DatabaseUnavailable, InvalidRequest, StorageUnavailable
 from tests.support.fakes import (
+    COPIES,
     FakeBlobStore,
     FakeClock,
     FakeInspector,
@@ -22,7 +23,7 @@ from tests.support.fakes import (
     FakeTransactions,
 )
 
-RULES = UploadRules(delete_token_life=None, newest_commit=timedelta(minutes=30))
+RULES = UploadRules(delete_token_life=None, newest_commit=timedelta(minutes=30), copies=COPIES)
 
 
 class House:
@@ -70,7 +71,9 @@ async def test_gives_an_owner_no_token() -> None:
 
 
 async def test_lets_tokens_expire_when_the_operator_says_so() -> None:
-    house = House(UploadRules(delete_token_life=timedelta(hours=1), newest_commit=timedelta(minutes=30)))
+    house = House(
+        UploadRules(delete_token_life=timedelta(hours=1), newest_commit=timedelta(minutes=30), copies=COPIES)
+    )
     uploaded = await house.take()
     image = house.database.tables.images[uploaded.image.id]
     assert image.delete_token_expires_at == house.clock.now() + timedelta(hours=1)

@@ -92,6 +92,6 @@ class Delivery(Protocol):
         None when this server has to. `seconds` is how long the client may be let in at
         most, None without an end.
 
-        Raises `ImageNotFound` and `StorageUnavailable` as far as the bytes are looked at.
+        Raises `StorageUnavailable` as far as the bytes are looked at.
         """
         ...

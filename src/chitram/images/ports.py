@@ -51,6 +51,11 @@ class BlobStore(Protocol):
         """Name of the store that new blobs go to."""
         ...
 
+    @property
+    def shards(self) -> Sequence[str]:
+        """Names of every store, that for new blobs first."""
+        ...
+
     async def put(
         self, blob_id: UUID, shard: str, chunks: Iterable[bytes], size: int, media_type: str
     ) -> None:
@@ -59,6 +64,10 @@ class BlobStore(Protocol):
 
     async def size(self, blob_id: UUID, shard: str) -> int | None:
         """Length of a blob's object in bytes, or None when it is missing."""
+        ...
+
+    async def sha256(self, blob_id: UUID, shard: str) -> bytes | None:
+        """Read a blob's object and hash it, or None when it is missing."""
         ...
 
     def fetch(self, blob_id: UUID, shard: str) -> AbstractAsyncContextManager[Received]:
@@ -147,6 +156,10 @@ class BlobRepository(Protocol):
         ...
 
     async def mark_deleting(self, blob_id: UUID) -> None: ...
+
+    async def place(self, blob_id: UUID, shard: str) -> None:
+        """Say in which store a blob's object is now."""
+        ...
 
     async def remove(self, blob_id: UUID) -> None:
         """Delete the row of a blob whose objects are gone."""
@@ -250,8 +263,8 @@ class ImageCaches(Protocol):
 class BlobCatalogue(Protocol):
     """Which blobs the rows know and where, read on the primary; for administrators."""
 
-    async def known(self, blob_ids: Sequence[UUID]) -> set[UUID]:
-        """Those of `blob_ids` that have a row, live or being deleted."""
+    async def known(self, blob_ids: Sequence[UUID]) -> Mapping[UUID, str]:
+        """Those of `blob_ids` that have a row, live or being deleted, and the shards these name."""
         ...
 
     async def is_live(self, blob_id: UUID) -> bool:
@@ -260,6 +273,14 @@ class BlobCatalogue(Protocol):
 
     def live(self) -> AsyncIterator[Blob]:
         """Every live blob, in order of id."""
+        ...
+
+    def held_by(self, shard: str) -> AsyncIterator[Blob]:
+        """Every live blob of one shard, in order of id."""
+        ...
+
+    async def count_held_by(self, shard: str) -> int:
+        """How many live blobs a shard has, counted page by page."""
         ...
 
     async def shards(self) -> Mapping[str, int]:

@@ -11,22 +11,25 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from chitram.images.adapters.blob_store import ObjectBlobStore
 from chitram.images.adapters.decoder.pool import DecoderPool
 from chitram.images.adapters.postgres.catalogue import PostgresBlobCatalogue
-from chitram.images.adapters.postgres.queries import PostgresImageQueries
+from chitram.images.adapters.postgres.queries import PostgresBlobPlaces, PostgresImageQueries
 from chitram.images.adapters.postgres.unit_of_work import PostgresTransactions
 from chitram.images.adapters.quarantine import ObjectQuarantine
 from chitram.images.domain.image import ImageFormat
-from chitram.images.entrypoints.jobs import DeleteBlobJob
+from chitram.images.entrypoints.jobs import DeleteBlobJob, DropCopyJob
 from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.entrypoints.upload_addresses import ADDRESS_PURPOSE, UploadAddresses
 from chitram.images.ports import BlobCatalogue, BlobStore, Inspector, Quarantine, Transactions
-from chitram.images.public import ImageQueries
+from chitram.images.public import BlobPlaces, ImageQueries
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.begin_upload import BeginUpload, DirectUploadRules
 from chitram.images.use_cases.clear_uploads import ClearUploads
 from chitram.images.use_cases.complete_upload import CompleteUpload
+from chitram.images.use_cases.copies import CopyRules
 from chitram.images.use_cases.delete_blob import DeleteBlob
 from chitram.images.use_cases.delete_image import DeleteImage
+from chitram.images.use_cases.drop_copy import DropCopy
 from chitram.images.use_cases.expire_images import ExpireImages
+from chitram.images.use_cases.move_blobs import MoveBlobs
 from chitram.images.use_cases.receive_upload import ReceiveUpload
 from chitram.images.use_cases.reconcile_store import ReconcileStore
 from chitram.images.use_cases.upload_image import UploadImage, UploadRules
@@ -37,6 +40,10 @@ from chitram.platform.outbox import Relay
 from chitram.platform.settings import Settings, decoder_count, spool_dir
 from chitram.platform.signing import Signer
 from chitram.platform.slot_locks import SlotLocks
+
+# How long a signed address of a store lives, and a row that was read before a move is still on its
+# way to a cache.
+_OUTDATED_SECONDS = 60 + 10
 
 
 class ImagesAdapters(Provider):
@@ -55,6 +62,10 @@ class ImagesAdapters(Provider):
     @provide
     def queries(self, reader: Reader) -> ImageQueries:
         return PostgresImageQueries(reader)
+
+    @provide
+    def places(self, reader: Reader) -> BlobPlaces:
+        return PostgresBlobPlaces(reader)
 
     @provide
     def blobs(self, stores: ObjectStores, settings: Settings) -> BlobStore:
@@ -91,11 +102,21 @@ class ImagesAdapters(Provider):
         locks.close()
 
     @provide
-    def rules(self, settings: Settings) -> UploadRules:
+    def copies(self, settings: Settings) -> CopyRules:
+        # What a cache says of a moved image is outdated until it is forgotten; the old object stays
+        # as long, and as long again as a client may take to read it.
+        seconds = settings.metadata_cache_seconds + settings.send_seconds + _OUTDATED_SECONDS
+        drop_after = timedelta(seconds=seconds)
+        grace = timedelta(seconds=settings.reconcile_grace_seconds)
+        return CopyRules(drop_after=drop_after, longest_copy=min(grace / 2, drop_after))
+
+    @provide
+    def rules(self, settings: Settings, copies: CopyRules) -> UploadRules:
         life = settings.delete_token_seconds
         return UploadRules(
             delete_token_life=timedelta(seconds=life) if life else None,
             newest_commit=timedelta(seconds=settings.reconcile_grace_seconds / 2),
+            copies=copies,
         )
 
     @provide
@@ -121,6 +142,9 @@ class ImagesUseCases(Provider):
     delete_image = provide(DeleteImage)
     delete_blob_job = provide(DeleteBlobJob)
     delete_blob = provide(DeleteBlob)
+    drop_copy_job = provide(DropCopyJob)
+    drop_copy = provide(DropCopy)
+    move_blobs = provide(MoveBlobs)
     expire_images = provide(ExpireImages)
     backfill_dimensions = provide(BackfillDimensions)
     reconcile_store = provide(ReconcileStore)

@@ -12,13 +12,14 @@ from chitram.images.domain.keys import blob_key, blob_of_key
 from chitram.images.domain.policies import has_expired, may_see
 from chitram.images.domain.work import IMAGE_ID, PURGE_IMAGE
 from chitram.images.ports import GONE, UNKNOWN, ImageCaches
-from chitram.images.queries import ImageQueries, ImageView
+from chitram.images.queries import BlobPlaces, ImageQueries, ImageView
 
 __all__ = [
     "GONE",
     "IMAGE_ID",
     "PURGE_IMAGE",
     "UNKNOWN",
+    "BlobPlaces",
     "ImageBody",
     "ImageCaches",
     "ImageNotFound",

@@ -43,6 +43,14 @@ class ImageQueries(Protocol):
         ...
 
 
+class BlobPlaces(Protocol):
+    """Where blobs are now, whatever a cache or a replica says; raises `DatabaseUnavailable`."""
+
+    async def shard_of(self, blob_id: UUID) -> str | None:
+        """The store of a blob's object; None when the blob is gone."""
+        ...
+
+
 def view_of(image: Image, blob: Blob) -> ImageView:
     """The view of an image whose entities are at hand."""
     return ImageView(

@@ -12,15 +12,20 @@ from datetime import timedelta
 from dishka import AsyncContainer
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from chitram.images.ports import BlobCatalogue
+from chitram.images.use_cases.copies import CopyRules
+from chitram.images.use_cases.move_blobs import MoveBlobs, MoveCommand, MoveReport
 from chitram.images.use_cases.reconcile_store import ReconcileCommand, ReconcileReport, ReconcileStore
 from chitram.kernel.errors import ChitramError
 from chitram.main import cache_statistics
 from chitram.main.container import make_container
+from chitram.main.progress import MoveProgress
 from chitram.main.stores import require_stores
 from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.embedded.stack import attached
 from chitram.platform.outbox import Relay
 from chitram.platform.settings import Settings
+from chitram.platform.spool import make_spool
 
 _LISTED = 100
 
@@ -78,6 +83,12 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
         help="leave younger objects alone (default %(default)s); less than the setting "
         "CHITRAM_RECONCILE_GRACE_SECONDS only while nothing is being uploaded",
     )
+    move = commands.add_parser(
+        "move-storage", help="move everything from one store of CHITRAM_STORAGE_URLS to another"
+    )
+    move.set_defaults(command=_move_storage)
+    move.add_argument("--from", dest="source", required=True, metavar="NAME")
+    move.add_argument("--to", dest="target", required=True, metavar="NAME")
     jobs = commands.add_parser("jobs", help="list background work that was given up")
     jobs.set_defaults(command=_jobs)
     jobs.add_argument("--requeue", action="store_true", help="give all of it a fresh start")
@@ -107,12 +118,45 @@ def _describe(report: ReconcileReport, *, applied: bool) -> str:
         f"objects seen:              {report.objects}",
         f"objects without a row:     {report.orphans}",
         f"  removed:                 {report.removed}",
+        f"copies left by moves:      {report.strays}",
         f"unfinished writes removed: {report.unfinished}",
         f"rows without their object: {len(report.missing)}",
         *(f"  blob {blob_id}" for blob_id in report.missing),
     ]
-    if report.orphans and not applied:
+    if (report.orphans or report.strays) and not applied:
         lines.append("Nothing was changed. Run again with --apply to remove what has no row.")
+    elif report.strays:
+        lines.append("The worker removes the copies as soon as nothing can refer to them any more.")
+    return "\n".join(lines) + "\n"
+
+
+async def _move_storage(container: AsyncContainer, given: argparse.Namespace) -> int:
+    settings = await container.get(Settings)
+    await require_stores(settings)
+    make_spool(settings)
+    move = await container.get(MoveBlobs)
+    catalogue = await container.get(BlobCatalogue)
+    with MoveProgress(await catalogue.count_held_by(given.source)) as progress:
+        report = await move(MoveCommand(given.source, given.target), progress)
+    minutes = -(-(await container.get(CopyRules)).drop_after // timedelta(minutes=1))
+    sys.stdout.write(_describe_move(report, given.source, given.target, minutes))
+    return 1 if report.left() else 0
+
+
+def _describe_move(report: MoveReport, source: str, target: str, minutes: int) -> str:
+    lines = [f"moved from {source} to {target}: {report.moved}"]
+    for what, blob_ids in (
+        (f"without an object in {source}", report.missing),
+        (f"with a damaged object in {source}", report.corrupt),
+        (f"still with an old copy in {target}; run again in {minutes} minutes", report.waiting),
+    ):
+        if blob_ids:
+            lines += [f"not moved, {what}: {len(blob_ids)}", *(f"  blob {blob_id}" for blob_id in blob_ids)]
+    if report.moved:
+        lines.append(
+            f"The worker removes the old copies {minutes} minutes after each was moved. Then the entry "
+            f"{source} may be taken out of CHITRAM_STORAGE_URLS, unless something was not moved."
+        )
     return "\n".join(lines) + "\n"
 
 

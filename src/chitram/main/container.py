@@ -14,7 +14,7 @@ from valkey.asyncio import Valkey
 from chitram.accounts.providers import AccountsProvider
 from chitram.delivery.entrypoints.jobs import PurgeImageJob
 from chitram.delivery.providers import DeliveryProvider, MetadataCacheProvider
-from chitram.images.entrypoints.jobs import DeleteBlobJob
+from chitram.images.entrypoints.jobs import DeleteBlobJob, DropCopyJob
 from chitram.images.providers import ImagesAdapters, ImagesUseCases
 from chitram.kernel.clock import Clock, SystemClock
 from chitram.kernel.errors import StorageUnavailable
@@ -22,7 +22,7 @@ from chitram.platform.database import Reader, make_engine, make_reader
 from chitram.platform.health import Health
 from chitram.platform.http.limits import BodyLimits, SendLimits
 from chitram.platform.objects.registry import ObjectStores, stores_from_settings
-from chitram.platform.outbox import Relay
+from chitram.platform.outbox import LeftToSweep, Relay
 from chitram.platform.queue import QueueRelay, make_queue
 from chitram.platform.rate_limits.limits import RateLimits
 from chitram.platform.rate_limits.local import LocalLimiter
@@ -32,7 +32,7 @@ from chitram.platform.settings import Settings, spool_dir
 from chitram.platform.valkey import ValkeyGuard, make_valkey
 
 # What the worker of this release can do; other work waits in the outbox for one that can.
-JOB_KINDS = (DeleteBlobJob.kind, PurgeImageJob.kind)
+JOB_KINDS = (DeleteBlobJob.kind, DropCopyJob.kind, PurgeImageJob.kind)
 _FORM_FIELDS = 20
 
 _log = structlog.get_logger("chitram")
@@ -120,6 +120,13 @@ class PlatformProvider(Provider):
         return SendLimits(settings.send_seconds)
 
 
+class WithoutQueue(Provider):
+    """For an administrator's command against servers of which it needs the database alone."""
+
+    scope = Scope.APP
+    relay = provide(LeftToSweep, provides=Relay)
+
+
 def make_container(settings: Settings, *others: Provider) -> AsyncContainer:
     """Wire everything together; nothing is connected until it is asked for.
 
@@ -133,6 +140,7 @@ def make_container(settings: Settings, *others: Provider) -> AsyncContainer:
         DeliveryProvider(),
         MetadataCacheProvider(),
         LitestarProvider(),
+        *([] if settings.valkey_url else [WithoutQueue()]),
         *others,
         context={Settings: settings},
     )

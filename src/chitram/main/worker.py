@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from valkey.exceptions import ValkeyError
 
 from chitram.delivery.entrypoints.jobs import PurgeImageJob
-from chitram.images.entrypoints.jobs import DeleteBlobJob
+from chitram.images.entrypoints.jobs import DeleteBlobJob, DropCopyJob
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.clear_uploads import ClearUploads
 from chitram.images.use_cases.expire_images import ExpireImages
@@ -87,6 +87,7 @@ async def _runner(container: AsyncContainer) -> OutboxRunner:
     relay = await container.get(Relay)
     jobs: dict[str, Job] = {
         DeleteBlobJob.kind: await container.get(DeleteBlobJob),
+        DropCopyJob.kind: await container.get(DropCopyJob),
         PurgeImageJob.kind: await container.get(PurgeImageJob),
     }
     if set(jobs) != set(JOB_KINDS):

@@ -75,6 +75,12 @@ class Relay(Protocol):
     def notify(self, entries: Sequence[OutboxEntry]) -> None: ...
 
 
+class LeftToSweep:
+    """Tells nobody: a worker finds what is owed by itself."""
+
+    def notify(self, entries: Sequence[OutboxEntry]) -> None: ...
+
+
 class SqlOutbox:
     """The outbox inside one transaction."""
 

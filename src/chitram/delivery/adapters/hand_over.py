@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from chitram.delivery.ports import Delivery, SentByProxy, SentByStore
-from chitram.images.public import ImageNotFound, ImageView, blob_key
+from chitram.images.public import ImageView, blob_key
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.objects.registry import ObjectStores
 
@@ -32,14 +32,14 @@ class ByProxy:
         self._stores = stores
 
     async def hand_over(self, view: ImageView, seconds: int | None) -> SentByProxy | None:  # noqa: ARG002 - part of the protocol
-        """Look first: what the proxy does not find it could only report in its own words."""
+        """Look first: what the proxy does not find, this server can look for elsewhere."""
         store, key = self._stores.by_name(view.shard), blob_key(view.blob_id)
         path = store.internal_path(key)
         if path is None:
             return None
         found = await store.stat(key)
         if found is None:
-            raise ImageNotFound
+            return None
         if found.size != view.file_size:
             raise StorageUnavailable("The stored file is not whole.")
         return SentByProxy(f"{_INTERNAL}/{store.name}/{path}")

@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from uuid import UUID
 
 from chitram.delivery.ports import OpenFile
-from chitram.images.public import ImageNotFound, ImageView, blob_key
+from chitram.images.public import BlobPlaces, ImageNotFound, ImageView, blob_key
 from chitram.platform.objects.base import ObjectNotFound, OpenObject
-from chitram.platform.objects.registry import ObjectStores
+from chitram.platform.objects.registry import ObjectStores, StoreNotConfigured
 
 
 class ObjectImageFiles:
-    """Opens a blob's object in the store that its row names."""
+    """Opens a blob's object in the store that its row names.
 
-    def __init__(self, stores: ObjectStores) -> None:
+    What was read of the row may come from a cache and be older than a move to another store, so an
+    object that is missing is looked for once more where the row says now.
+    """
+
+    def __init__(self, stores: ObjectStores, places: BlobPlaces) -> None:
         self._stores = stores
+        self._places = places
 
     async def open(self, view: ImageView) -> OpenFile:
         with _gone_as_not_found():
-            return _ObjectFile(await self._stores.by_name(view.shard).open(blob_key(view.blob_id)))
+            try:
+                return await self._open(view.blob_id, view.shard)
+            except (ObjectNotFound, StoreNotConfigured):
+                shard = await self._places.shard_of(view.blob_id)
+                if shard is None:
+                    raise ObjectNotFound from None
+                if shard == view.shard:
+                    raise
+            return await self._open(view.blob_id, shard)
+
+    async def _open(self, blob_id: UUID, shard: str) -> OpenFile:
+        return _ObjectFile(await self._stores.by_name(shard).open(blob_key(blob_id)))
 
 
 class _ObjectFile:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -11,10 +13,13 @@ from uuid import UUID
 from chitram.images.domain.content import Received
 from chitram.images.ports import StoredObject
 from chitram.images.public import blob_key, blob_of_key
+from chitram.platform.objects.base import ObjectNotFound
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.spool import Spool
 
 _READ_BYTES = 256 * 1024
+# Larger, for nothing has to be written between the reads.
+_HASH_BYTES = 1024 * 1024
 
 
 class ObjectBlobStore:
@@ -28,6 +33,10 @@ class ObjectBlobStore:
     def shard(self) -> str:
         return self._stores.primary.name
 
+    @property
+    def shards(self) -> Sequence[str]:
+        return [store.name for store in self._stores]
+
     async def put(
         self, blob_id: UUID, shard: str, chunks: Iterable[bytes], size: int, media_type: str
     ) -> None:
@@ -36,6 +45,18 @@ class ObjectBlobStore:
     async def size(self, blob_id: UUID, shard: str) -> int | None:
         found = await self._stores.by_name(shard).stat(blob_key(blob_id))
         return found.size if found else None
+
+    async def sha256(self, blob_id: UUID, shard: str) -> bytes | None:
+        try:
+            source = await self._stores.by_name(shard).open(blob_key(blob_id))
+        except ObjectNotFound:
+            return None
+        digest, offset = hashlib.sha256(), 0
+        async with contextlib.aclosing(source):
+            while chunk := await source.read(offset, _HASH_BYTES):
+                await asyncio.to_thread(digest.update, chunk)
+                offset += len(chunk)
+        return digest.digest()
 
     @contextlib.asynccontextmanager
     async def fetch(self, blob_id: UUID, shard: str) -> AsyncIterator[Received]:

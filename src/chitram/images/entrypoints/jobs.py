@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from chitram.images.domain.work import BLOB_ID, DELETE_BLOB
+from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, DROP_COPY, SHARD
 from chitram.images.use_cases.delete_blob import DeleteBlob, DeleteBlobCommand
+from chitram.images.use_cases.drop_copy import DropCopy, DropCopyCommand
 from chitram.platform.outbox import OutboxEntry
 
 
@@ -19,3 +20,16 @@ class DeleteBlobJob:
 
     async def __call__(self, entry: OutboxEntry) -> None:
         await self._delete_blob(DeleteBlobCommand(entry.id, UUID(entry.payload[BLOB_ID])))
+
+
+class DropCopyJob:
+    """Settles `blob.drop_copy` entries."""
+
+    kind = DROP_COPY
+
+    def __init__(self, drop_copy: DropCopy) -> None:
+        self._drop_copy = drop_copy
+
+    async def __call__(self, entry: OutboxEntry) -> None:
+        blob_id, shard = UUID(entry.payload[BLOB_ID]), entry.payload[SHARD]
+        await self._drop_copy(DropCopyCommand(entry.id, blob_id, shard))

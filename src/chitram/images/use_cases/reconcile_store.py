@@ -8,7 +8,10 @@ from uuid import UUID
 
 import msgspec
 
-from chitram.images.ports import BlobCatalogue, BlobStore, StoredObject
+from chitram.images.domain.image import Blob
+from chitram.images.domain.work import DROP_COPY
+from chitram.images.ports import BlobCatalogue, BlobStore, StoredObject, Transactions
+from chitram.images.use_cases.copies import CopyRules, copy_of, owe_drop
 from chitram.kernel.clock import Clock
 from chitram.kernel.errors import Category, ChitramError
 
@@ -16,7 +19,7 @@ _BATCH = 500
 
 
 class ReconcileCommand(msgspec.Struct, frozen=True):
-    """Remove orphans older than `grace`, or with `apply` false only count them.
+    """Remove orphans and strays older than `grace`, or with `apply` false only count them.
 
     `force` removes them also when the database knows no blob at all.
     """
@@ -43,6 +46,8 @@ class ReconcileReport(msgspec.Struct):
         objects: objects seen.
         orphans: objects, older than the grace time, that no row knows.
         removed: orphans that were removed.
+        strays: objects, older than the grace time, in another store than their row names, whose removal
+            is not owed yet; with `apply` it is owed from now on.
         unfinished: remains of interrupted writes that were removed.
         missing: live blobs whose object is gone or has another size.
     """
@@ -50,6 +55,7 @@ class ReconcileReport(msgspec.Struct):
     objects: int = 0
     orphans: int = 0
     removed: int = 0
+    strays: int = 0
     unfinished: int = 0
     missing: list[UUID] = []
 
@@ -58,10 +64,20 @@ class ReconcileStore:
     """Run by an administrator, while the service runs.
 
     Objects are listed before rows are read, and a commit refuses blob ids older than half of the
-    grace time, so an upload under way is never taken for an orphan.
+    grace time, so an upload under way is never taken for an orphan. A stray is left by a move that
+    was cut off. Another move may be about to make it the object, so its removal is left to the outbox.
     """
 
-    def __init__(self, catalogue: BlobCatalogue, blobs: BlobStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        transactions: Transactions,
+        catalogue: BlobCatalogue,
+        blobs: BlobStore,
+        clock: Clock,
+        copies: CopyRules,
+    ) -> None:
+        self._transactions = transactions
+        self._copies = copies
         self._catalogue = catalogue
         self._blobs = blobs
         self._clock = clock
@@ -100,6 +116,9 @@ class ReconcileStore:
         known = await self._catalogue.known([found.blob_id for found in batch])
         orphans = [found for found in batch if found.blob_id not in known]
         report.orphans += len(orphans)
+        for found in batch:
+            if known.get(found.blob_id, found.shard) != found.shard:
+                await self._judge_stray(found, command, report)
         if not command.apply:
             return
         for orphan in orphans:
@@ -108,8 +127,30 @@ class ReconcileStore:
                 await self._blobs.delete(orphan.blob_id, orphan.shard)
                 report.removed += 1
 
+    async def _judge_stray(
+        self, found: StoredObject, command: ReconcileCommand, report: ReconcileReport
+    ) -> None:
+        async with self._transactions.begin() as transaction:
+            locked = await transaction.blobs.lock(found.blob_id)
+            if locked is None or locked.shard == found.shard:
+                return
+            if await transaction.outbox.owes(DROP_COPY, copy_of(found.blob_id, found.shard)):
+                return
+            report.strays += 1
+            if command.apply:
+                await owe_drop(transaction, found.blob_id, found.shard, self._copies)
+                await transaction.commit()
+
     async def _find_missing(self, report: ReconcileReport) -> None:
         async for blob in self._catalogue.live():
-            size = await self._blobs.size(blob.id, blob.shard)
-            if size != blob.byte_size and await self._catalogue.is_live(blob.id):
+            if await self._is_missing(blob):
                 report.missing.append(blob.id)
+
+    async def _is_missing(self, blob: Blob) -> bool:
+        """Whether a live blob has no whole object, wherever it was moved since its row was read."""
+        shard: str | None = blob.shard
+        while shard is not None and await self._blobs.size(blob.id, shard) != blob.byte_size:
+            looked_in, shard = shard, (await self._catalogue.known([blob.id])).get(blob.id)
+            if shard == looked_in:
+                return await self._catalogue.is_live(blob.id)
+        return False

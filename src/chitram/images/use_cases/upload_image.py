@@ -23,6 +23,7 @@ from chitram.images.ports import (
     StaleBlob,
     Transactions,
 )
+from chitram.images.use_cases.copies import CopyRules, owe_drop
 from chitram.kernel.clock import Clock
 from chitram.kernel.errors import CommitUncertain, StorageUnavailable
 from chitram.kernel.ids import new_id
@@ -67,14 +68,16 @@ class UploadRules(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         delete_token_life: how long delete tokens work; None is for ever.
         newest_commit: how old a blob id may be when it is committed: half of reconcile's grace.
+        copies: how long copies in other stores stay.
     """
 
     delete_token_life: timedelta | None
     newest_commit: timedelta
+    copies: CopyRules
 
 
 class GenerationGone(Exception):
-    """The live blob that was found is no longer live."""
+    """The live blob that was found is no longer live, or no longer where it was."""
 
 
 class UploadImage:
@@ -165,11 +168,16 @@ class UploadImage:
             await self._put(command.received, inspection, blob)
         async with self._transactions.begin() as transaction:
             locked = await transaction.blobs.lock(blob.id)
-            if locked is not None and locked.state is BlobState.LIVE:
+            live = locked is not None and locked.state is BlobState.LIVE
+            if locked is not None and live and locked.shard == blob.shard:
                 await _add_image(transaction, command, image)
                 await transaction.commit()
                 return
-        if restored:
+            if live and restored:
+                # It was missing because it was moved away; what was put in its place has to go.
+                await owe_drop(transaction, blob.id, blob.shard, self._rules.copies)
+                await transaction.commit()
+        if restored and not live:
             # It was missing because it was being deleted; it has to go once more.
             await self._discard(blob)
         raise GenerationGone

@@ -26,6 +26,12 @@ _OPTIONS = {"endpoint", "region", "public"}
 _DEFAULT_REGION = "us-east-1"
 
 
+class StoreNotConfigured(StorageUnavailable):
+    """A row remembers a store that the settings do not name."""
+
+    default_message = "The store of this image is not configured."
+
+
 class ObjectStores:
     """Every configured store, in the order of the setting."""
 
@@ -34,11 +40,11 @@ class ObjectStores:
         self._by_name = {store.name: store for store in stores}
 
     def by_name(self, name: str) -> ObjectStore:
-        """Return the store a row remembers; `StorageUnavailable` when it is not configured."""
+        """Return the store a row remembers; raises `StoreNotConfigured`."""
         try:
             return self._by_name[name]
         except KeyError:
-            raise StorageUnavailable("The store of this image is not configured.") from None
+            raise StoreNotConfigured from None
 
     def __iter__(self) -> Iterator[ObjectStore]:
         return iter(self._by_name.values())

@@ -5,15 +5,28 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from uuid import UUID
 
+import asyncpg
+
 from chitram.images.domain.image import Blob, BlobState, ImageFormat
 from chitram.platform.database import Reader
 
 _PAGE = 1000
-_KNOWN = "SELECT id FROM blobs WHERE id = ANY($1::uuid[])"
+_KNOWN = "SELECT id, shard FROM blobs WHERE id = ANY($1::uuid[])"
 _IS_LIVE = "SELECT EXISTS (SELECT FROM blobs WHERE id = $1 AND state = 'live')"
 _LIVE = """
 SELECT id, sha256, byte_size, format, width, height, shard FROM blobs
 WHERE state = 'live' AND id > $1 ORDER BY id LIMIT $2
+"""
+_HELD_BY = """
+SELECT id, sha256, byte_size, format, width, height, shard FROM blobs
+WHERE state = 'live' AND id > $1 AND shard = $3 ORDER BY shard, id LIMIT $2
+"""
+_COUNT_PAGE = 20_000
+_COUNT_HELD_BY = """
+WITH page AS (
+    SELECT id FROM blobs WHERE state = 'live' AND id > $1 AND shard = $3 ORDER BY shard, id LIMIT $2
+)
+SELECT count(*) AS count, (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last FROM page
 """
 _COUNTED = 1000
 # PostgreSQL has no loose index scan of its own: each step goes through the index to the next shard.
@@ -43,35 +56,54 @@ class PostgresBlobCatalogue:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
-    async def known(self, blob_ids: Sequence[UUID]) -> set[UUID]:
+    async def known(self, blob_ids: Sequence[UUID]) -> Mapping[UUID, str]:
         async with self._reader.connection() as connection:
-            return {row["id"] for row in await connection.fetch(_KNOWN, blob_ids)}
+            return {row["id"]: row["shard"] for row in await connection.fetch(_KNOWN, blob_ids)}
 
     async def is_live(self, blob_id: UUID) -> bool:
         async with self._reader.connection() as connection:
             return bool(await connection.fetchval(_IS_LIVE, blob_id))
 
-    async def live(self) -> AsyncIterator[Blob]:
+    def live(self) -> AsyncIterator[Blob]:
+        return self._pages(_LIVE)
+
+    def held_by(self, shard: str) -> AsyncIterator[Blob]:
+        return self._pages(_HELD_BY, shard)
+
+    async def _pages(self, query: str, *arguments: str) -> AsyncIterator[Blob]:
         after = UUID(int=0)
         while True:
             async with self._reader.connection() as connection:
-                rows = await connection.fetch(_LIVE, after, _PAGE)
+                rows = await connection.fetch(query, after, _PAGE, *arguments)
             for row in rows:
-                yield Blob(
-                    id=row["id"],
-                    sha256=row["sha256"],
-                    byte_size=row["byte_size"],
-                    format=ImageFormat(row["format"]),
-                    width=row["width"],
-                    height=row["height"],
-                    shard=row["shard"],
-                    state=BlobState.LIVE,
-                )
+                yield _blob_from(row)
             if len(rows) < _PAGE:
                 return
             after = rows[-1]["id"]
+
+    async def count_held_by(self, shard: str) -> int:
+        after, total, counted = UUID(int=0), 0, _COUNT_PAGE
+        while counted == _COUNT_PAGE:
+            async with self._reader.connection() as connection:
+                page = await connection.fetchrow(_COUNT_HELD_BY, after, _COUNT_PAGE, shard)
+            counted, after = page["count"], page["last"]
+            total += counted
+        return total
 
     async def shards(self) -> Mapping[str, int]:
         async with self._reader.connection() as connection:
             rows = await connection.fetch(_SHARDS, _COUNTED)
         return {row["shard"]: min(row["count"], _COUNTED) for row in rows}
+
+
+def _blob_from(row: asyncpg.Record) -> Blob:
+    return Blob(
+        id=row["id"],
+        sha256=row["sha256"],
+        byte_size=row["byte_size"],
+        format=ImageFormat(row["format"]),
+        width=row["width"],
+        height=row["height"],
+        shard=row["shard"],
+        state=BlobState.LIVE,
+    )

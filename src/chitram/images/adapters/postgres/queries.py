@@ -14,6 +14,19 @@ SELECT i.id, i.blob_id, i.owner_id, i.filename, i.visibility, i.expires_at, i.cr
 FROM images i JOIN blobs b ON b.id = i.blob_id
 WHERE i.id = $1
 """
+_SHARD_OF = "SELECT shard FROM blobs WHERE id = $1"
+
+
+class PostgresBlobPlaces:
+    """Asks the primary, each time."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def shard_of(self, blob_id: UUID) -> str | None:
+        async with self._reader.connection() as connection:
+            shard: str | None = await connection.fetchval(_SHARD_OF, blob_id)
+        return shard
 
 
 class PostgresImageQueries:

@@ -87,6 +87,9 @@ class PostgresBlobs:
             update(BlobRow).where(BlobRow.id == blob_id).values(state=BlobState.DELETING.value)
         )
 
+    async def place(self, blob_id: UUID, shard: str) -> None:
+        await self._session.execute(update(BlobRow).where(BlobRow.id == blob_id).values(shard=shard))
+
     async def remove(self, blob_id: UUID) -> None:
         await self._session.execute(delete(BlobRow).where(BlobRow.id == blob_id))
 
