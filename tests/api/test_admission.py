@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
 
-from chitram.platform.slot_locks import SlotLocks
+from chitram.platform.slot_locks import SlotLocks, now
 from tests.api.conftest import StartApi
 from tests.support.api import UPLOAD, Api
 from tests.support.photos import jpeg
@@ -41,10 +41,19 @@ class SlowUpload:
 
 async def taken(api: Api, count: int) -> None:
     """Return when `count` slots of an API are taken, which anyone can see by the locks."""
+    await _until(api, lambda slots: slots.taken_elsewhere() == count)
+
+
+async def somebody_waits(api: Api, *, expected: bool) -> None:
+    """Return when somebody waits for a slot of an API, or when nobody does."""
+    await _until(api, lambda slots: slots.is_next(now()) is not expected)
+
+
+async def _until(api: Api, seen: Callable[[SlotLocks], bool]) -> None:
     slots = SlotLocks(api.data_dir / "upload-slots", 512)
     try:
         async with asyncio.timeout(PATIENT):
-            while slots.taken_elsewhere() != count:
+            while not seen(slots):
                 await asyncio.sleep(0.01)
     finally:
         slots.close()
@@ -111,6 +120,19 @@ async def test_reads_and_deletions_need_no_slot_and_no_connection_of_an_upload(s
             f"/api/v1/images/{uploaded['id']}", params={"delete_token": uploaded["delete_token"]}
         )
         assert gone.status_code == 204
+
+
+async def test_a_client_that_leaves_while_it_waits_leaves_the_queue(start_api: StartApi) -> None:
+    settings = {"HTTP_WORKERS": 1, "UPLOAD_CONCURRENCY": 1, "UPLOAD_QUEUE": 1, "UPLOAD_WAIT_SECONDS": 60}
+    async with start_api(**settings) as api, slow_uploads(api, 1) as slow:
+        leaving = await SlowUpload.begin(api)
+        await somebody_waits(api, expected=True)
+        await leaving.leave()
+        await somebody_waits(api, expected=False)
+        staying = asyncio.create_task(api.upload(jpeg()))
+        await somebody_waits(api, expected=True)
+        await slow[0].leave()
+        assert (await staying).status_code == 201
 
 
 async def test_who_does_not_fit_in_the_queue_is_refused_at_once(start_api: StartApi) -> None:

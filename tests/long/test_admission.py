@@ -56,7 +56,7 @@ def milliseconds(seen: Seen) -> str:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("uploaders", "slots"), [(64, 8), (32, 32)])
+@pytest.mark.parametrize(("uploaders", "slots"), [(64, 8), (32, 16)])
 async def test_a_crowd_of_uploaders_neither_fails_nor_stalls_nor_starves_the_readers(
     start_api: StartApi,
     tmp_path: Path,

@@ -67,7 +67,7 @@ class ImagesController(Controller):
         slots: FromDishka[UploadSlots],
     ) -> Response[UploadBody]:
         """Upload one image as a form: field `file`, and optionally `visibility` and `expires_in`."""
-        async with slots.taken():
+        async with slots.taken(request.scope["client"]):
             with await _read_form(request, limits, {_FILE: 1}, batch=False) as form:
                 options = options_from(form.fields)
                 uploaded = await upload(_command(request, form.files[0], options))
@@ -96,7 +96,7 @@ class ImagesController(Controller):
         options = options_from({"visibility": visibility, "expires_in": expires_in})
         expected = parse_repr_digest(joined_lines(request, "repr-digest"))
         name = filename or filename_from_disposition(request.headers.get("content-disposition", ""))
-        async with slots.taken():
+        async with slots.taken(request.scope["client"]):
             with await _read_bytes(request, limits) as spool:
                 command = _command_of(
                     request,
@@ -132,7 +132,7 @@ class ImagesController(Controller):
         Each file takes one unit of the rate limit.
         """
         wanted = {_FILES: limits.batch_files}
-        async with slots.taken():
+        async with slots.taken(request.scope["client"]):
             with await _read_form(request, limits, wanted, batch=True) as form:
                 options = options_from(form.fields)
                 results = [

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from chitram.images.domain.errors import UploadCapacityExceeded
 from chitram.images.domain.patience import patience, waiting
+from chitram.platform.http.body import ClientDisconnected
+from chitram.platform.http.departure import departure_watched
 from chitram.platform.slot_locks import SlotLocks, now
 
 # How soon a slot that another process frees is noticed; asked for only while somebody waits.
@@ -22,6 +24,14 @@ _OVERTAKING_POLLS = 20
 class _Waiter:
     arrival: int
     slot: asyncio.Future[int]
+
+    def depart(self) -> None:
+        if not self.slot.done():
+            self.slot.set_exception(ClientDisconnected())
+
+    @property
+    def has_slot(self) -> bool:
+        return self.slot.done() and not self.slot.cancelled() and self.slot.exception() is None
 
 
 class UploadSlots:
@@ -45,13 +55,14 @@ class UploadSlots:
         self._polls = 0
 
     @contextlib.asynccontextmanager
-    async def taken(self) -> AsyncIterator[None]:
-        """Hold a slot.
+    async def taken(self, client: tuple[str, int] | None = None) -> AsyncIterator[None]:
+        """Hold a slot; a `client` that leaves while it waits for one leaves the queue.
 
-        Raises `UploadCapacityExceeded` at once when the queue is full, or after waiting in vain.
+        Raises `UploadCapacityExceeded` at once when the queue is full, or after waiting in vain, and
+        `ClientDisconnected`.
         """
         with patience(self._wait_seconds):
-            slot = await self._take()
+            slot = await self._take(client)
             try:
                 yield
             finally:
@@ -63,7 +74,7 @@ class UploadSlots:
         """How many requests of this process wait."""
         return len(self._waiters)
 
-    async def _take(self) -> int:
+    async def _take(self, client: tuple[str, int] | None) -> int:
         arrival = now()
         if not self._waiters and self._locks.is_next(arrival) and (slot := self._locks.take()) is not None:
             return slot
@@ -73,15 +84,17 @@ class UploadSlots:
         self._waiters.append(waiter)
         self._serve()
         try:
-            async with waiting(self._wait_seconds):
-                return await waiter.slot
+            with departure_watched(client, waiter.depart):
+                async with waiting(self._wait_seconds):
+                    return await waiter.slot
         except BaseException:
             self._leave(waiter)
             raise
 
     def _leave(self, waiter: _Waiter) -> None:
         """Take a waiter out of the queue; it may have got its slot in the same moment."""
-        if not waiter.slot.cancel() and not waiter.slot.cancelled():
+        waiter.slot.cancel()
+        if waiter.has_slot:
             self._locks.give_back(waiter.slot.result())
         with contextlib.suppress(ValueError):
             self._waiters.remove(waiter)
@@ -90,7 +103,7 @@ class UploadSlots:
     def _serve(self) -> None:
         """Give slots to those whose turn it is, and keep the place of who is next here."""
         while self._waiters:
-            if self._waiters[0].slot.cancelled():
+            if self._waiters[0].slot.done():
                 self._waiters.popleft()
                 continue
             if not self._may_take(self._waiters[0]) or (slot := self._locks.take()) is None:

@@ -121,7 +121,7 @@ class UploadsController(Controller):
         """
         wanted = parse_upload_id(upload_id)
         addresses.check(wanted, expires, signature)
-        async with slots.taken():
+        async with slots.taken(request.scope["client"]):
             with await read_raw(
                 request.receive,
                 content_length(request),
@@ -158,7 +158,7 @@ class UploadsController(Controller):
         principal = await principal_of(request.headers, authenticator)
         digest = parse_repr_digest(joined_lines(request, "repr-digest"))
         body = await read_json(request.receive, CompleteUploadBody, optional=True)
-        async with slots.taken():
+        async with slots.taken(request.scope["client"]):
             uploaded = await complete_upload(
                 CompleteUploadCommand(
                     upload_id=wanted,
