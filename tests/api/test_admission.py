@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from chitram.platform.slot_locks import SlotLocks, now
@@ -120,6 +123,45 @@ async def test_reads_and_deletions_need_no_slot_and_no_connection_of_an_upload(s
             f"/api/v1/images/{uploaded['id']}", params={"delete_token": uploaded["delete_token"]}
         )
         assert gone.status_code == 204
+
+
+async def test_an_upload_that_is_being_decoded_holds_no_connection(small: Api) -> None:
+    uploaded = await small.uploaded(jpeg())
+    decoders = decoders_of(small)
+    for decoder in decoders:
+        decoder.suspend()
+    try:
+        uploads = [asyncio.create_task(small.upload(jpeg(200 + number, 100))) for number in range(2)]
+        async with asyncio.timeout(PATIENT):
+            while not any(files_being_decoded(worker) for worker in small.processes()):
+                await asyncio.sleep(0.01)
+        for _ in range(10):
+            assert (await small.client.get(uploaded["url"])).status_code == 200
+        gone = await small.client.delete(
+            f"/api/v1/images/{uploaded['id']}", params={"delete_token": uploaded["delete_token"]}
+        )
+        assert gone.status_code == 204
+        assert not any(each.done() for each in uploads)
+    finally:
+        for decoder in decoders:
+            decoder.resume()
+    assert [each.status_code for each in await asyncio.gather(*uploads)] == [201, 201]
+
+
+def decoders_of(api: Api) -> list[psutil.Process]:
+    children = psutil.Process(api.process.pid).children(recursive=True)
+    return [child for child in children if "decoder" in " ".join(child.cmdline())]
+
+
+def files_being_decoded(worker: psutil.Process) -> bool:
+    """Whether a process has a spooled upload open for reading, as it has for a decoder alone."""
+    for descriptor in Path(f"/proc/{worker.pid}/fdinfo").iterdir():
+        with contextlib.suppress(OSError):
+            target = Path(f"/proc/{worker.pid}/fd", descriptor.name).readlink()
+            flags = int(descriptor.read_text().split()[3], 8)
+            if "/spool/" in str(target) and flags & os.O_ACCMODE == os.O_RDONLY:
+                return True
+    return False
 
 
 async def test_a_client_that_leaves_while_it_waits_leaves_the_queue(start_api: StartApi) -> None:
