@@ -143,6 +143,17 @@ async def test_an_invalidation_without_a_readable_epoch_is_not_confirmed(
     assert not await here.caches.invalidate(rows.add(), GONE)
 
 
+async def test_all_images_at_once_are_read_anew(here: CacheProcess, there: CacheProcess, rows: Rows) -> None:
+    wanted = [rows.add() for _ in range(3)]
+    for image_id in wanted:
+        await here.sees(image_id)
+        rows.change(image_id, width=5)
+    assert await here.caches.invalidate_all()
+    await there.epoch.read()
+    for process in (here, there):
+        assert [await process.sees(image_id) for image_id in wanted] == [rows.views[one] for one in wanted]
+
+
 async def test_other_processes_hear_of_it(
     here: CacheProcess, there: CacheProcess, rows: Rows, valkey: str
 ) -> None:

@@ -280,9 +280,14 @@ class FakeCaches:
 
     def __init__(self) -> None:
         self.invalidated: list[tuple[UUID, int]] = []
+        self.all_invalidated = 0
 
     async def invalidate(self, image_id: UUID, oldest: int) -> bool:
         self.invalidated.append((image_id, oldest))
+        return True
+
+    async def invalidate_all(self) -> bool:
+        self.all_invalidated += 1
         return True
 
 

@@ -16,6 +16,7 @@ class Mode(Enum):
     PASS = auto()
     HANG = auto()  # accepts and takes bytes, never answers
     CUT = auto()  # closes connections at once
+    LOSE_MESSAGES = auto()  # what Valkey publishes never arrives, all else does
     HANG_AT_COMMIT = auto()  # from COMMIT on nothing comes back
     LOSE_COMMIT_ANSWER = auto()  # delivers COMMIT, cuts before its answer comes back
 
@@ -106,6 +107,8 @@ class Proxy:
                     continue
                 if self.mode is Mode.CUT:
                     break
+                if self.mode is Mode.LOSE_MESSAGES and b"\r\nmessage\r\n" in data:
+                    continue
                 if self.mode is Mode.HANG_AT_COMMIT and from_client and b"COMMIT" in data:
                     self.mode = Mode.HANG
                     continue

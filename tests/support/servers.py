@@ -12,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
@@ -19,7 +20,8 @@ import pytest
 
 from chitram.platform.embedded.directory import DataDirectory
 from chitram.platform.embedded.postgres import Postgres
-from chitram.platform.embedded.service import running
+from chitram.platform.embedded.process import Process
+from chitram.platform.embedded.service import await_ready, running
 from chitram.platform.embedded.valkey import Valkey
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a directory of its own there
@@ -69,6 +71,41 @@ def valkey_url() -> Iterator[str]:
             valkey = Valkey(directory)
             with running(valkey.service):
                 yield valkey.url
+
+
+@dataclass
+class OwnValkey:
+    """A Valkey server that may be killed; it keeps its address, and nothing else."""
+
+    valkey: Valkey
+    process: Process
+
+    @property
+    def url(self) -> str:
+        return self.valkey.url
+
+    def kill(self) -> None:
+        self.process.stop()
+
+    async def restart(self) -> None:
+        """Start it again. Only the waiting may go to a thread, with which a child would end."""
+        self.process = self.valkey.service.spawn()
+        await asyncio.to_thread(await_ready, self.valkey.service, self.process)
+
+
+@contextmanager
+def own_valkey() -> Iterator[OwnValkey]:
+    """Run a Valkey server for one test alone."""
+    with data_place() as place:
+        directory = DataDirectory(place)
+        with directory.held():
+            valkey = Valkey(directory)
+            server = OwnValkey(valkey, valkey.service.spawn())
+            try:
+                await_ready(valkey.service, server.process)
+                yield server
+            finally:
+                server.kill()
 
 
 async def new_database(postgres_url: str, template: str | None = None) -> str:

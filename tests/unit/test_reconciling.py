@@ -10,7 +10,7 @@ import pytest
 from chitram.images.domain.errors import CorruptImage
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.reconcile_store import EmptyDatabase, ReconcileCommand, ReconcileStore
-from tests.support.fakes import COPIES, FakeCatalogue
+from tests.support.fakes import COPIES, FakeCaches, FakeCatalogue
 from tests.unit.test_upload_image import House
 
 HOUR = timedelta(hours=1)
@@ -21,7 +21,8 @@ class ReconcilingHouse(House):
         super().__init__()
         self.catalogue = FakeCatalogue(self.database)
         self.reconcile = ReconcileStore(self.database, self.catalogue, self.store, self.clock, COPIES)
-        self.backfill = BackfillDimensions(self.database, self.store, self.inspector)
+        self.caches = FakeCaches()
+        self.backfill = BackfillDimensions(self.database, self.store, self.inspector, self.caches)
 
     async def orphan(self) -> UUID:
         orphan = uuid4()
@@ -118,6 +119,7 @@ async def test_backfill_fills_what_is_missing_and_passes_over_what_cannot_be_rea
         tables.blobs[blob_id] = replace(tables.blobs[blob_id], width=None, height=None)
     del house.store.objects[gone.blob.id]
     assert await house.backfill() == 1
+    assert house.caches.all_invalidated == 1
     assert house.database.tables.blobs[good.blob.id].width == 4
     assert house.database.tables.blobs[gone.blob.id].width is None
 
@@ -129,3 +131,4 @@ async def test_backfill_leaves_null_what_turns_out_to_be_corrupt() -> None:
     tables.blobs[uploaded.blob.id] = replace(tables.blobs[uploaded.blob.id], width=None, height=None)
     house.inspector.error = CorruptImage()
     assert await house.backfill() == 0
+    assert house.caches.all_invalidated == 0

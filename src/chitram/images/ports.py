@@ -259,6 +259,10 @@ class ImageCaches(Protocol):
         """
         ...
 
+    async def invalidate_all(self) -> bool:
+        """Do the same for every image, whatever its version; for changes of many at once."""
+        ...
+
 
 class BlobCatalogue(Protocol):
     """Which blobs the rows know and where, read on the primary; for administrators."""

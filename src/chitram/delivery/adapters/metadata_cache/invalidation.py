@@ -64,6 +64,14 @@ class CacheInvalidation:
             return False
         return True
 
+    async def invalidate_all(self) -> bool:
+        raised = await _in_time(self._epoch.raise_epoch())
+        self._entries.clear()
+        if raised is None:
+            return False
+        self._statistics.counts.epoch_raises += 1
+        return True
+
 
 async def _in_time(asking: Awaitable[int]) -> int | None:
     """What the database answers, or None when it does not in time."""

@@ -39,14 +39,17 @@ class Subscriber:
     async def run(self) -> None:
         """Listen for ever."""
         backoff = _FIRST_BACKOFF_SECONDS
+        lost = False
         while True:
             pubsub = self._client.pubsub()
             try:
                 await pubsub.subscribe(CHANNEL)
-                backoff = _FIRST_BACKOFF_SECONDS
+                backoff, lost = _FIRST_BACKOFF_SECONDS, False
                 await self._listen(pubsub)
             except (ValkeyError, OSError) as error:
-                _log.info("subscription lost", cause=type(error).__name__)
+                if not lost:
+                    _log.info("subscription lost", cause=type(error).__name__)
+                lost = True
             finally:
                 self._entries.clear()
                 with contextlib.suppress(ValkeyError, OSError):
