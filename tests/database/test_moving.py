@@ -398,7 +398,7 @@ async def test_a_reader_with_an_old_view_finds_the_object_or_hears_that_it_is_go
     await site.finish()
     assert await site.content(old) == b"picture"
     del site.b.objects[blob_key(uploaded.blob.id)]
-    with pytest.raises(ImageNotFound):
+    with pytest.raises(StorageUnavailable, match="missing"):
         await site.files.open(old)
     await site.take_away(uploaded)
     await site.finish()

@@ -247,7 +247,7 @@ async def test_an_upload_over_the_limit_is_refused_by_the_application_before_it_
     assert b"FILE_TOO_LARGE" in answer
 
 
-async def test_a_file_that_went_from_the_disk_is_told_as_ever(
+async def test_a_file_that_the_disk_has_lost_is_no_image_that_never_was(
     behind_nginx: tuple[Api, httpx.AsyncClient],
 ) -> None:
     api, client = behind_nginx
@@ -255,4 +255,5 @@ async def test_a_file_that_went_from_the_disk_is_told_as_ever(
     for found in api.objects():
         (api.data_dir / "objects" / found).unlink()
     answer = await client.get(body["url"])
-    assert (answer.status_code, answer.json()["error"]["code"]) == IMAGE_NOT_FOUND
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "STORAGE_UNAVAILABLE")
+    assert answer.headers["cache-control"] == "no-store"

@@ -26,7 +26,9 @@ class MadeImage:
         return f"/api/v1/images/{self.id}"
 
 
-async def make_images(database_url: str, count: int, *, blobs: int = 4) -> Sequence[MadeImage]:
+async def make_images(
+    database_url: str, count: int, *, blobs: int = 4, shard: str = "local"
+) -> Sequence[MadeImage]:
     """Add so many images, evenly over new blobs whose objects do not exist."""
     now = datetime.now(UTC)
     blob_ids = [new_id(now) for _ in range(blobs)]
@@ -35,8 +37,8 @@ async def make_images(database_url: str, count: int, *, blobs: int = 4) -> Seque
     try:
         await connection.executemany(
             "INSERT INTO blobs (id, sha256, byte_size, format, width, height, shard, state)"
-            " VALUES ($1, $2, 1000, 'jpeg', 64, 48, 'local', 'live')",
-            [(blob_id, secrets.token_bytes(32)) for blob_id in blob_ids],
+            " VALUES ($1, $2, 1000, 'jpeg', 64, 48, $3, 'live')",
+            [(blob_id, secrets.token_bytes(32), shard) for blob_id in blob_ids],
         )
         await connection.executemany(
             "INSERT INTO images"

@@ -47,7 +47,7 @@ class BlobPlaces(Protocol):
     """Where blobs are now, whatever a cache or a replica says; raises `DatabaseUnavailable`."""
 
     async def shard_of(self, blob_id: UUID) -> str | None:
-        """The store of a blob's object; None when the blob is gone."""
+        """The store of a live blob's object; None when the blob is gone or being deleted."""
         ...
 
 

@@ -6,17 +6,23 @@ import contextlib
 from collections.abc import Iterator
 from uuid import UUID
 
+import structlog
+
 from chitram.delivery.ports import OpenFile
 from chitram.images.public import BlobPlaces, ImageNotFound, ImageView, blob_key
+from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.objects.base import ObjectNotFound, OpenObject
 from chitram.platform.objects.registry import ObjectStores, StoreNotConfigured
+
+_log = structlog.get_logger("chitram.delivery")
 
 
 class ObjectImageFiles:
     """Opens a blob's object in the store that its row names.
 
     What was read of the row may come from a cache and be older than a move to another store, so an
-    object that is missing is looked for once more where the row says now.
+    object that is missing is looked for once more where the row says now. A live blob without its
+    object is a loss of the store's, not an image that never was.
     """
 
     def __init__(self, stores: ObjectStores, places: BlobPlaces) -> None:
@@ -24,16 +30,19 @@ class ObjectImageFiles:
         self._places = places
 
     async def open(self, view: ImageView) -> OpenFile:
-        with _gone_as_not_found():
-            try:
-                return await self._open(view.blob_id, view.shard)
-            except (ObjectNotFound, StoreNotConfigured):
-                shard = await self._places.shard_of(view.blob_id)
-                if shard is None:
-                    raise ObjectNotFound from None
-                if shard == view.shard:
-                    raise
-            return await self._open(view.blob_id, shard)
+        try:
+            return await self._open(view.blob_id, view.shard)
+        except (ObjectNotFound, StoreNotConfigured) as error:
+            shard = await self._places.shard_of(view.blob_id)
+            if shard is None:
+                raise ImageNotFound from error
+            if shard == view.shard and isinstance(error, StoreNotConfigured):
+                raise
+        if shard != view.shard:
+            with contextlib.suppress(ObjectNotFound):
+                return await self._open(view.blob_id, shard)
+        _log.error("object missing", blob=str(view.blob_id), store=shard)
+        raise StorageUnavailable("The stored file is missing.")
 
     async def _open(self, blob_id: UUID, shard: str) -> OpenFile:
         return _ObjectFile(await self._stores.by_name(shard).open(blob_key(blob_id)))

@@ -14,7 +14,7 @@ SELECT i.id, i.blob_id, i.owner_id, i.filename, i.visibility, i.expires_at, i.cr
 FROM images i JOIN blobs b ON b.id = i.blob_id
 WHERE i.id = $1
 """
-_SHARD_OF = "SELECT shard FROM blobs WHERE id = $1"
+_SHARD_OF = "SELECT shard FROM blobs WHERE id = $1 AND state = 'live'"
 
 
 class PostgresBlobPlaces:
