@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
-from tests.support.api import make_data_dir, running_api
 from tests.support.database import NewUrl
+from tests.support.instances import instances
 from tests.support.proxy import Mode, Proxy
 from tests.support.rows import MadeImage, make_images
 from tests.support.servers import OwnValkey, own_valkey
@@ -98,21 +97,6 @@ class Race:
         return rows
 
 
-@contextlib.asynccontextmanager
-async def processes(database_url: str, valkey_url: str) -> AsyncIterator[tuple[list[str], list[Proxy]]]:
-    """API processes over one database and one Valkey, each with a way of its own to the latter."""
-    async with contextlib.AsyncExitStack() as stack:
-        proxies = [await stack.enter_async_context(Proxy(valkey_url)) for _ in range(PROCESSES)]
-        urls = []
-        for proxy in proxies:
-            data_dir = make_data_dir()
-            stack.callback(shutil.rmtree, data_dir, ignore_errors=True)
-            settings = {"HTTP_WORKERS": 1, "DECODERS": 1, "DATABASE_POOL_SIZE": 4}
-            api = await stack.enter_async_context(running_api(database_url, proxy.url, data_dir, settings))
-            urls.append(api.url)
-        yield urls, proxies
-
-
 def chaos(valkey: OwnValkey, proxies: Sequence[Proxy]) -> list[tuple[str, Step]]:
     """The phases of the race, each with what begins it."""
 
@@ -164,10 +148,10 @@ async def test_no_deleted_image_is_read_from_any_cache(
     images = await make_images(database_url, IMAGES)
     with own_valkey() as valkey:
         async with contextlib.AsyncExitStack() as stack:
-            urls, proxies = await stack.enter_async_context(processes(database_url, valkey.url))
-            clients = [await stack.enter_async_context(Client(url)) for url in urls]
+            made = await stack.enter_async_context(instances(database_url, valkey.url, PROCESSES))
+            clients = [await stack.enter_async_context(Client(each.api.url)) for each in made]
             race = Race(clients, images)
-            phases = chaos(valkey, proxies)
+            phases = chaos(valkey, [each.valkey for each in made])
             readers = [asyncio.create_task(race.read()) for _ in range(READERS)]
             deleters = [asyncio.create_task(race.delete()) for _ in range(DELETERS)]
             for name, begin in phases:
