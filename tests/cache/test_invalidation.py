@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -36,10 +37,29 @@ async def test_a_load_under_way_answers_those_who_asked_before_and_no_others(
         await rows.waiting.wait()
         del rows.views[image_id]
         await here.caches.invalidate(image_id, GONE)
-        assert await here.sees(image_id) is None
+        async with asyncio.timeout(5):
+            assert await here.sees(image_id) is None
     assert await before == old
     assert await here.sees(image_id) is None
     assert here.counts.refused_fills == 1
+
+
+async def test_what_is_read_while_valkey_is_being_told_is_not_remembered(
+    here: CacheProcess, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = rows.add()
+    await here.sees(image_id)
+    tell = here.shared.invalidate
+
+    async def read_and_tell(*arguments: Any) -> None:
+        # Valkey has the image still.
+        assert await here.sees(image_id) is not None
+        await tell(*arguments)
+
+    monkeypatch.setattr(here.shared, "invalidate", read_and_tell)
+    del rows.views[image_id]
+    await here.caches.invalidate(image_id, GONE)
+    assert await here.sees(image_id) is None
 
 
 async def test_a_fill_that_comes_after_a_flush_is_refused(
