@@ -234,7 +234,7 @@ async def test_settings_are_checked_before_anything_starts(site: Site) -> None:
 
 async def test_the_api_says_why_it_cannot_start(site: Site) -> None:
     site.settings |= {"DATABASE_URL": "postgresql://127.0.0.1:9/x", "VALKEY_URL": "valkey://127.0.0.1:9"}
-    site.settings["STORAGE_URLS"] = "garbage"
+    site.settings |= {"STORAGE_URLS": "garbage", "SECRET_KEYS": "a-key-that-only-tests-ever-sign-with"}
     status, output = await site.run("api")
     assert status == 1
     assert output.startswith("chitram: CHITRAM_STORAGE_URLS")
