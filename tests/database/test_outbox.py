@@ -6,8 +6,9 @@ import asyncio
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.background import OutboxRunner
@@ -191,3 +192,22 @@ async def test_what_was_given_up_is_listed_and_starts_afresh(database: Database)
     jobs.error = None
     await jobs.runner.run({}, entry_id=str(entry_id))
     assert len(jobs.done) == MAX_ATTEMPTS + 1
+
+
+async def test_whether_something_is_owed_is_asked_of_an_index(database: Database) -> None:
+    """A move asks for each image, and owes one row more for each that it has moved."""
+    connection = await asyncpg.connect(database.url)
+    await connection.execute(
+        f"""
+        INSERT INTO outbox (id, kind, payload)
+        SELECT gen_random_uuid(), '{KIND}', jsonb_build_object('n', n::text, 'shard', 'a')
+        FROM generate_series(1, 60000) n;
+        ANALYZE outbox
+        """  # noqa: S608 - ours
+    )
+    await connection.close()
+    async with database.transactions.begin() as transaction:
+        for n, owed in (("60000", True), ("0", False)):
+            assert await transaction.outbox.owes(KIND, {"n": n, "shard": "a"}) is owed
+        scans = text("SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'outbox'")
+        assert await transaction.session.scalar(scans) == 0

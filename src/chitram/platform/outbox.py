@@ -100,8 +100,9 @@ class SqlOutbox:
         return entry.id
 
     async def owes(self, kind: str, payload: Mapping[str, str]) -> bool:
+        # Not LIMIT 1: it makes PostgreSQL hope for an early row of the table rather than ask the index.
         found = select(OutboxRow.id).where(OutboxRow.kind == kind, OutboxRow.payload.contains(dict(payload)))
-        return await self._session.scalar(found.limit(1)) is not None
+        return (await self._session.scalars(found)).first() is not None
 
     async def count_by(self, kind: str, name: str) -> dict[str, int]:
         """Count the undone rows of `kind`, given up or not, by what their payload holds as `name`."""
