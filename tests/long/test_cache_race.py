@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+import asyncpg
 import pytest
 
 from tests.support.database import NewUrl
@@ -44,6 +45,7 @@ class Race:
     deleted: dict[int, tuple[float, int]] = field(default_factory=dict)
     reads: list[tuple[str, int, int, float, int, str]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    epochs: dict[str, int] = field(default_factory=dict)
     over: bool = False
 
     async def read(self) -> None:
@@ -140,6 +142,15 @@ def chaos(valkey: OwnValkey, proxies: Sequence[Proxy]) -> list[tuple[str, Step]]
     ]
 
 
+async def epoch_of(database_url: str) -> int:
+    connection = await asyncpg.connect(database_url)
+    try:
+        epoch: int = await connection.fetchval("SELECT epoch FROM cache_epoch")
+        return epoch
+    finally:
+        await connection.close()
+
+
 @pytest.mark.long
 async def test_no_deleted_image_is_read_from_any_cache(
     new_url: NewUrl, capsys: pytest.CaptureFixture[str]
@@ -157,9 +168,11 @@ async def test_no_deleted_image_is_read_from_any_cache(
             for name, begin in phases:
                 race.phase = name
                 began = time.monotonic()
+                race.epochs[name] = await epoch_of(database_url)
                 await begin()
                 await asyncio.sleep(max(0.0, began + SECONDS / len(phases) - time.monotonic()))
             await asyncio.gather(*deleters)
+            race.epochs["the end"] = await epoch_of(database_url)
             race.over = True
             await asyncio.gather(*readers)
             await asyncio.sleep(STALE_SECONDS)
@@ -175,6 +188,7 @@ async def test_no_deleted_image_is_read_from_any_cache(
             f"{name:<22}{after:>13}{reads:>8}{hits:>8}{within:>12}{beyond:>6}{own:>6}"
             for name, after, reads, hits, within, beyond, own in rows
         ),
+        f"epoch at the beginning of each: {list(race.epochs.values())}",
         f"deleted {len(race.deleted)}, shown in the end {left.count(200)}, not deleted: {race.refused}",
         f"other answers to reads: {Counter(read[4:] for read in race.reads if read[4] not in {200, 404})}",
     ]
