@@ -170,3 +170,22 @@ async def test_without_valkey_everything_goes_on_and_health_is_degraded(start_ap
         assert (health.status_code, health.json()["status"]) == (200, "degraded")
         assert health.json()["dependencies"]["valkey"] == {"state": "down"}
         assert (await api.client.get("/health/ready")).status_code == 200
+
+
+@pytest.mark.only_over("local", reason="is not about the store")
+async def test_a_valkey_that_hangs_delays_nobody_who_asks_for_health(
+    start_api: StartApi, valkey_url: str
+) -> None:
+    async with Proxy(valkey_url) as proxy, start_api(VALKEY_URL=proxy.url, HTTP_WORKERS=1) as api:
+        proxy.mode = Mode.HANG
+        for path, expected in (("/health/ready", "ready"), ("/health", "degraded")):
+            started = time.monotonic()
+            answer = await api.client.get(path)
+            # The client of Valkey itself would have given up after 2 seconds.
+            assert time.monotonic() - started < 1.5
+            assert (answer.status_code, answer.json()["status"]) == (200, expected)
+        proxy.mode = Mode.PASS
+        proxy.cut_all()
+        async with asyncio.timeout(10):
+            while (await api.client.get("/health")).json()["status"] != "healthy":
+                await asyncio.sleep(0.05)
