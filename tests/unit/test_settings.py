@@ -49,6 +49,11 @@ def test_variables_are_converted() -> None:
         ("TRUSTED_PROXIES", "127.0.0.1,proxy.example"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
         ("RATE_LIMIT_ALLOW", "2001:db8::/129"),
+        ("VALKEY_URL", "127.0.0.1:6379"),
+        ("VALKEY_URL", "valkey+sentinel://127.0.0.1:26379/main"),
+        ("VALKEY_URL", "valkey://127.0.0.1:70000/0"),
+        ("DATABASE_URL", "mysql://u:p@127.0.0.1/chitram"),
+        ("DATABASE_URL", "postgresql://u:not/encoded@127.0.0.1/chitram"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:

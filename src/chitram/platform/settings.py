@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -25,6 +26,10 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
 _BASE_URL = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?/?", re.ASCII)
+_SERVER_URLS = {
+    "database_url": ("postgresql", "postgres"),
+    "valkey_url": ("valkey", "valkeys", "redis", "rediss", "unix"),
+}
 
 
 class SettingsError(Exception):
@@ -112,6 +117,8 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError(
             f"{PREFIX}PUBLIC_BASE_URL has to be https:// or http://, a host and perhaps a port."
         )
+    for field, schemes in _SERVER_URLS.items():
+        _check_server_url(field, getattr(settings, field), schemes)
     for field in _NETWORKS:
         _check_networks(field, getattr(settings, field))
     return settings
@@ -136,6 +143,20 @@ def _check(field: str, kind: object, value: object) -> None:
         # Addresses hold passwords, and keys are secret: their values are not repeated.
         shown = "" if field.endswith(("_url", "_urls", "_keys")) else f"={value!r}"
         raise SettingsError(f"{PREFIX}{field.upper()}{shown} is not allowed: {error}") from error
+
+
+def _check_server_url(field: str, url: str, schemes: tuple[str, ...]) -> None:
+    try:
+        parsed = urlsplit(url)
+        is_allowed = parsed.scheme in schemes and parsed.port != 0
+    except ValueError:  # a port that is none, or half an IPv6 address
+        is_allowed = False
+    if url and not is_allowed:
+        # It holds a password, and is not repeated.
+        raise SettingsError(
+            f"{PREFIX}{field.upper()} has to look like {schemes[0]}://user:password@host:port/database, with "
+            "what is special in user and password percent-encoded."
+        )
 
 
 def _check_networks(field: str, values: tuple[str, ...]) -> None:
