@@ -69,13 +69,13 @@ def test_every_variable_of_compose_is_explained_in_the_example() -> None:
 
 
 def test_a_secret_has_no_default_and_no_example() -> None:
-    secrets = {name for name in example() if name.endswith(("PASSWORD", "KEY"))}
-    assert len(secrets) == 4
+    secrets = {name for name in example() if name.endswith(("PASSWORD", "KEY", "KEYS"))}
+    assert len(secrets) == 5
     for found in VARIABLE.finditer(COMPOSE.read_text()):
         if found[1] in secrets:
             assert found[2] == "?", f"{found[1]} may be missing"
             assert found[3]
-    assert [example()[name] for name in secrets] == [""] * 4
+    assert [example()[name] for name in secrets] == [""] * 5
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -157,6 +157,7 @@ def test_the_settings_of_a_service_are_accepted(service: str) -> None:
     settings = load_settings(environment)
     assert settings.http_host == "0.0.0.0"  # noqa: S104 - inside its container, or no port could be published
     assert settings.data_dir == "/data"
+    assert settings.trusted_proxies == ("127.0.0.1",)
     assert settings.database_url == f"postgresql://chitram:{SECRET}@postgres:5432/chitram"
     assert stores_from_settings(settings, environment).primary.name == "main"
 
