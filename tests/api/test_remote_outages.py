@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from tests.api.conftest import StartApi
 from tests.support.photos import jpeg, png_of
 from tests.support.proxy import Mode, Proxy
-from tests.support.seaweed import Seaweed, running_seaweed, url_of
+from tests.support.seaweed import Seaweed, remove_bucket, running_seaweed, url_of
 
 pytestmark = pytest.mark.only_over("s3", reason="a server fails")
 
@@ -88,3 +89,22 @@ async def test_a_store_that_hangs_is_said_in_time_and_works_again(
             assert (await api.client.get(kept["url"])).status_code == 200
             assert (await api.upload(jpeg(48, 64))).status_code == 201
             assert await api.kept() == (2, 2, 2)
+
+
+async def test_a_store_that_comes_after_the_service_gets_its_bucket_then(
+    start_api: StartApi, seaweed: Seaweed
+) -> None:
+    missing = seaweed.other_bucket(f"late-{uuid.uuid4().hex}")
+    try:
+        async with Proxy(seaweed.endpoint) as proxy:
+            proxy.mode = Mode.CUT
+            bucket = dataclasses.replace(missing, endpoint=proxy.url)
+            async with start_api(STORAGE_URLS=f"s3={url_of(bucket)}") as api:
+                assert (await api.client.get("/health/ready")).status_code == 503
+                proxy.mode = Mode.PASS
+                # Asking changes nothing: this server makes a bucket by itself only for what is put.
+                async with asyncio.timeout(30):
+                    while (await api.client.get("/health/ready")).status_code != 200:
+                        await asyncio.sleep(0.1)
+    finally:
+        remove_bucket(missing)

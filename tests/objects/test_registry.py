@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chitram.kernel.errors import StorageUnavailable
+from chitram.platform.objects import registry
 from chitram.platform.objects.local import LocalStore
 from chitram.platform.objects.registry import ObjectStores, stores_from_settings
 from chitram.platform.objects.remote import RemoteStore
@@ -186,6 +187,42 @@ async def test_every_store_is_started_before_a_failure_is_told(tmp_path: Path) -
         await stores.start()
     await stores.by_name("local").put("a-key", [b"x"], 1)
     await stores.aclose()
+
+
+async def test_what_could_not_be_started_is_started_later_and_the_rest_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_RETRY_SECONDS", 0.01)
+    started: list[str] = []
+
+    class Late(MemoryStore):
+        async def start(self) -> None:
+            started.append(self.name)
+            if len(started) < 4:
+                raise StorageUnavailable
+            if len(started) == 4:
+                raise SettingsError("not like this")
+
+    late, local = Late("late"), LocalStore("local", tmp_path / "objects")
+    stores = ObjectStores([local, late])
+    with pytest.raises(StorageUnavailable, match="'late'"):
+        await stores.start()
+    (tmp_path / "objects").rename(tmp_path / "unplugged")
+    await stores.start_later()
+    assert started == ["late"] * 5
+    assert not (tmp_path / "objects").exists()
+    await stores.start_later()
+    await stores.aclose()
+
+
+async def test_a_folder_that_is_away_when_it_is_tried_again_is_not_made_anew(tmp_path: Path) -> None:
+    store = LocalStore("local", tmp_path / "objects")
+    await store.start()
+    (tmp_path / "objects").rename(tmp_path / "unplugged")
+    with pytest.raises(StorageUnavailable):
+        await store.start()
+    assert not (tmp_path / "objects").exists()
+    await store.aclose()
 
 
 async def test_a_wrong_setting_is_told_before_a_server_that_is_down(tmp_path: Path) -> None:

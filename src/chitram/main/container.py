@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import structlog
@@ -67,7 +68,10 @@ class PlatformProvider(Provider):
         except StorageUnavailable as error:
             # It may come back. Until then health says so, uploads are refused and metadata is read.
             _log.warning("store unavailable", reason=error.message)
+        starting = asyncio.create_task(stores.start_later())
         yield stores
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
         await stores.aclose()
 
     @provide

@@ -59,6 +59,7 @@ class LocalStore:
     def __init__(self, name: str, root: Path, *, seconds: float = 4.0) -> None:
         self._name = name
         self._directory = Directory(root)
+        self._made = False
         self._seconds = seconds
         self._readers = Threads(f"{name}-read", _READ_THREADS)
         self._writers = Threads(f"{name}-write", _WRITE_THREADS)
@@ -69,7 +70,10 @@ class LocalStore:
 
     async def start(self) -> None:
         try:
-            await self._readers.run(self._directory.make, self._seconds)
+            # Once: where it is missing later, a mount has gone.
+            if not self._made:
+                await self._readers.run(self._directory.make, self._seconds)
+                self._made = True
         except OSError as error:
             raise SettingsError(
                 f"CHITRAM_STORAGE_URLS: the store {self._name!r} cannot use {self._directory.root}: "

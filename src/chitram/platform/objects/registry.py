@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+import structlog
 from obstore.exceptions import BaseError
 
 from chitram.kernel.errors import StorageUnavailable
@@ -24,6 +26,9 @@ _ENDPOINT = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?
 _CREDENTIAL = re.compile(r"[!-~]+")
 _OPTIONS = {"endpoint", "region", "public"}
 _DEFAULT_REGION = "us-east-1"
+_RETRY_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
 
 
 class StoreNotConfigured(StorageUnavailable):
@@ -38,6 +43,7 @@ class ObjectStores:
     def __init__(self, stores: Sequence[ObjectStore]) -> None:
         self.primary = stores[0]
         self._by_name = {store.name: store for store in stores}
+        self._unstarted = [*stores]
 
     def by_name(self, name: str) -> ObjectStore:
         """Return the store a row remembers; raises `StoreNotConfigured`."""
@@ -50,21 +56,35 @@ class ObjectStores:
         return iter(self._by_name.values())
 
     async def start(self) -> None:
-        """Start every store, then raise what the first failure was.
+        """Start every store that is not started yet, then raise what the first failure was.
 
         `SettingsError` means that a store can never work as configured. After `StorageUnavailable`
-        the stores may be used: each works as soon as its disk or server does.
+        the stores may be used, and `start_later` sees to the rest.
         """
         failures: list[StorageUnavailable | SettingsError] = []
-        for store in self:
+        for store in [*self._unstarted]:
             try:
                 await store.start()
             except StorageUnavailable as error:
                 failures.append(StorageUnavailable(f"The object store {store.name!r}: {error.message}"))
             except SettingsError as error:
                 failures.insert(0, error)
+            else:
+                self._unstarted.remove(store)
         if failures:
             raise failures[0]
+
+    async def start_later(self) -> None:
+        """Start the stores that could not be started, each as soon as its disk or server answers.
+
+        A server that comes late may lack the bucket. What turns out never to work is only logged.
+        """
+        while self._unstarted:
+            await asyncio.sleep(_RETRY_SECONDS)
+            try:
+                await self.start()
+            except (StorageUnavailable, SettingsError) as error:
+                log.warning("store not started", reason=str(error))
 
     async def aclose(self) -> None:
         for store in self:
