@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
+from valkey.asyncio import Valkey
 
 from chitram.delivery.adapters.metadata_cache.entries import LocalEntries
 from chitram.delivery.adapters.metadata_cache.epoch import Epochs, KnownEpoch
@@ -22,6 +24,8 @@ from chitram.platform.settings import Settings
 from chitram.platform.valkey import ValkeyGuard, make_valkey
 
 LIFE_SECONDS = 60
+
+_T = TypeVar("_T")
 
 
 class FakeEpochs:
@@ -83,12 +87,19 @@ class Rows:
         return found
 
 
+class PatientGuard(ValkeyGuard):
+    """A guard whose patience a busy machine does not use up."""
+
+    async def call(self, work: Callable[[Valkey], Awaitable[_T]], *, seconds: float) -> _T:
+        return await super().call(work, seconds=5 * seconds)
+
+
 class CacheProcess:
     """What one process has of the cache."""
 
     def __init__(self, rows: Rows, epochs: Epochs, url: str, seconds: int = LIFE_SECONDS) -> None:
         self.client = make_valkey(Settings(valkey_url=url))
-        self.guard = ValkeyGuard(self.client, open_seconds=0.1)
+        self.guard = PatientGuard(self.client, open_seconds=0.1)
         self.entries = LocalEntries()
         self.shared = SharedEntries(self.guard, seconds)
         self.epoch = KnownEpoch(epochs)
