@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import dataclasses
 import io
+import itertools
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import pytest
 
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.objects.base import ObjectNotFound
+from chitram.platform.objects.multipart import unfinished_uploads
 from chitram.platform.objects.remote import RemoteStore
 from chitram.platform.objects.s3 import Bucket, connect, create_bucket
 from chitram.platform.settings import SettingsError
@@ -36,17 +38,24 @@ async def opened(bucket: Bucket, seconds: float = 4.0) -> AsyncIterator[RemoteSt
 
 
 class Asked(list[str]):
-    """The methods that a server was asked for, and the bodies that came with them."""
+    """The methods that a server was asked for, and the paths and bodies that came with them."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.paths: list[str] = []
         self.bodies: list[bytes] = []
 
 
 @contextlib.contextmanager
-def answering(answer: Callable[[str], int | None], body: bytes = b"") -> Iterator[tuple[Bucket, Asked]]:
-    """An HTTP server that answers a method with a status, or for None not before its end."""
+def answering(
+    answer: Callable[[str], int | None], bodies: bytes | Sequence[bytes] = b""
+) -> Iterator[tuple[Bucket, Asked]]:
+    """An HTTP server that answers a method with a status, or for None not before its end.
+
+    With the same body each time, or with each of several in turn.
+    """
     asked = Asked()
+    turns = itertools.repeat(bodies) if isinstance(bodies, bytes) else iter(bodies)
     ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -55,11 +64,13 @@ def answering(answer: Callable[[str], int | None], body: bytes = b"") -> Iterato
             if not self.raw_requestline or not self.parse_request():
                 return
             asked.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            asked.paths.append(self.path)
             asked.append(self.command)
             status = answer(self.command)
             if status is None:
                 ended.wait()
                 return
+            body = next(turns)
             self.send_response(status)
             self.send_header("ETag", "tag")
             self.send_header("Content-Length", str(len(body)))
@@ -313,6 +324,76 @@ async def test_a_listing_shows_no_foreign_object(seaweed: Seaweed) -> None:
         await store.put(KEY, [b"x"], 1)
         assert [found.key async for found in store.list()] == [KEY]
         assert await store.remove_unfinished(datetime.now(UTC)) == 0
+
+
+CUT_OFF = """
+import asyncio, sys, time
+from chitram.platform.objects.remote import RemoteStore
+from chitram.platform.objects.s3 import Bucket
+bucket = Bucket(name=sys.argv[1], endpoint=sys.argv[2], region="us-east-1",
+                access_key_id=sys.argv[3], secret_access_key=sys.argv[4])
+def chunks():
+    yield from [bytes(1024 * 1024)] * 30
+    print("sent", flush=True)
+    time.sleep(60)
+asyncio.run(RemoteStore("remote", bucket).put(sys.argv[5], chunks(), 40 * 1024 * 1024))
+"""
+
+
+def cut_off(bucket: Bucket, key: str) -> None:
+    """Begin an upload in parts and be killed in the middle of it."""
+    arguments = [bucket.name, bucket.endpoint, bucket.access_key_id, bucket.secret_access_key, key]
+    with subprocess.Popen([sys.executable, "-c", CUT_OFF, *arguments], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"sent\n"
+        process.kill()
+
+
+async def test_parts_that_a_kill_left_are_removed_and_those_of_others_are_not(seaweed: Seaweed) -> None:
+    seaweed.clear()
+    foreign = "backups/of/others"
+    for key in (KEY, foreign):
+        await asyncio.to_thread(cut_off, seaweed.bucket, key)
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    async with opened(seaweed.bucket) as store:
+        assert [found.key async for found in store.list()] == []
+        assert await store.remove_unfinished(now - hour, "blobs/") == 0
+        assert await store.remove_unfinished(now + hour, "blobs/") == 1
+        assert await store.remove_unfinished(now + hour, "blobs/") == 0
+        assert await store.remove_unfinished(now + hour) == 1
+        await store.put(KEY, [bytes(1024 * 1024)] * 20, 20 * 1024 * 1024)
+        assert await store.remove_unfinished(now + hour) == 0
+
+
+async def test_unfinished_uploads_are_read_page_by_page() -> None:
+    first = (
+        b"<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>blobs/a&amp;b"
+        b"</NextKeyMarker><NextUploadIdMarker>1/+</NextUploadIdMarker>"
+        b"<Upload><Key>blobs/a</Key><UploadId>1/+&amp;</UploadId><Initiated>2026-01-02T03:04:05.678Z"
+        b"</Initiated></Upload><Upload><UploadId>2</UploadId><Initiated>2026-01-02T03:04:05Z</Initiated>"
+        b"<Key>blobs/b</Key></Upload></ListMultipartUploadsResult>"
+    )
+    last = first[: first.index(b"<Upload>")] + b"</ListMultipartUploadsResult>"  # no further than before
+    with answering(lambda _: 200, [first, last]) as (bucket, asked):
+        found = await asyncio.to_thread(lambda: [*unfinished_uploads(bucket, "blobs/", 4)])
+    assert [(upload.key, upload.upload_id, upload.begun.second) for upload in found] == [
+        ("blobs/a", "1/+&", 5),
+        ("blobs/b", "2", 5),
+    ]
+    assert "key-marker=blobs%2Fa%26b&prefix=blobs%2F&upload-id-marker=1%2F%2B&uploads=" in asked.paths[1]
+
+
+@pytest.mark.parametrize(("status", "removed"), [(403, 0), (501, 0), (500, None), (None, None)])
+async def test_a_server_that_does_not_list_unfinished_uploads_is_left_alone(
+    status: int | None, removed: int | None
+) -> None:
+    with answering(lambda _: status) as (bucket, _):
+        async with opened(bucket, seconds=1) as store:
+            if removed is None:
+                with pytest.raises(StorageUnavailable):
+                    await store.remove_unfinished(datetime.now(UTC))
+            else:
+                assert await store.remove_unfinished(datetime.now(UTC)) == removed
 
 
 async def test_the_start_leaves_nothing_in_the_bucket(seaweed: Seaweed) -> None:

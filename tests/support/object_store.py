@@ -86,7 +86,7 @@ class MemoryStore:
         for stat in [self._describe(key) for key in self.objects if key.startswith(prefix)]:
             yield stat
 
-    async def remove_unfinished(self, before: datetime) -> int:
+    async def remove_unfinished(self, before: datetime, prefix: str = "") -> int:
         self._fail()
         return 0
 

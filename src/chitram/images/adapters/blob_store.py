@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 from chitram.images.domain.content import Received
+from chitram.images.domain.keys import BLOBS
 from chitram.images.ports import StoredObject
 from chitram.images.public import blob_key, blob_of_key
 from chitram.platform.objects.base import ObjectNotFound
@@ -83,4 +84,4 @@ class ObjectBlobStore:
                     yield StoredObject(blob_id, store.name, found.size, found.modified)
 
     async def remove_unfinished(self, before: datetime) -> int:
-        return sum([await store.remove_unfinished(before) for store in self._stores])
+        return sum([await store.remove_unfinished(before, BLOBS) for store in self._stores])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
-_FOLDER = "blobs"
-# Every key of something unchecked begins with this, and no other key does.
+# Every key of a blob begins with the one, every key of something unchecked with the other.
+BLOBS = "blobs/"
 QUARANTINE = "quarantine/"
 
 
@@ -16,7 +16,7 @@ def blob_key(blob_id: UUID) -> str:
     put everything of one day into one folder.
     """
     text = str(blob_id)
-    return f"{_FOLDER}/{text[-2:]}/{text}"
+    return f"{BLOBS}{text[-2:]}/{text}"
 
 
 def blob_of_key(key: str) -> UUID | None:

@@ -124,8 +124,11 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def remove_unfinished(self, before: datetime) -> int:
-        """Remove remains of writes that began before `before` and never ended; say how many."""
+    async def remove_unfinished(self, before: datetime, prefix: str = "") -> int:
+        """Remove remains of writes that began before `before` and never ended; say how many.
+
+        In a bucket, which others may use too, only those under keys that start with `prefix`.
+        """
         ...
 
     async def check(self) -> None:

@@ -122,7 +122,7 @@ class LocalStore:
             for entry in entries:
                 yield entry
 
-    async def remove_unfinished(self, before: datetime) -> int:
+    async def remove_unfinished(self, before: datetime, prefix: str = "") -> int:  # noqa: ARG002 - part of the protocol
         sweep = partial(self._directory.remove_unfinished, before.timestamp())
         return await self._call(sweep, seconds=_SWEEP_SECONDS)
 

@@ -25,6 +25,7 @@ from chitram.platform.objects.base import (
     split_prefix,
 )
 from chitram.platform.objects.blocking import Threads, counted
+from chitram.platform.objects.multipart import MultipartRefused, abort_upload, unfinished_uploads
 from chitram.platform.objects.s3 import Bucket, BucketRefused, connect, create_bucket, reason, status
 from chitram.platform.settings import SettingsError
 
@@ -40,6 +41,7 @@ _PART_BYTES = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 2
 _SLOWEST_BYTES_PER_SECOND = 1024 * 1024
 _LIST_BATCH = 1000
+_SWEEP_SECONDS = 60.0
 # No key can be this, so it meets no object.
 _PROBE = ".chitram-check"
 
@@ -148,12 +150,10 @@ class RemoteStore:
                 if meta["path"].startswith(prefix) and is_key(meta["path"]):
                     yield _described(meta)
 
-    async def remove_unfinished(self, before: datetime) -> int:  # noqa: ARG002 - part of the protocol
-        """Remove nothing: parts of an upload that a kill cut off are the bucket's lifecycle rule's.
-
-        They are invisible, and obstore cannot list them.
-        """
-        return 0
+    async def remove_unfinished(self, before: datetime, prefix: str = "") -> int:
+        """Abort uploads in parts; a server that does not take part in that is left to its own rules."""
+        abort = partial(self._abort_unfinished, before, prefix)
+        return await self._call(abort, seconds=_SWEEP_SECONDS)
 
     async def check(self) -> None:
         await self._call(self._require_bucket)
@@ -210,6 +210,17 @@ class RemoteStore:
             if source.failure:
                 raise source.failure from None
             raise
+
+    def _abort_unfinished(self, before: datetime, prefix: str) -> int:
+        removed = 0
+        try:
+            for upload in unfinished_uploads(self._bucket, prefix, self._seconds):
+                if is_key(upload.key) and upload.begun < before:
+                    abort_upload(self._bucket, upload, self._seconds)
+                    removed += 1
+        except MultipartRefused as refusal:
+            log.warning("unfinished uploads not removed", store=self._name, reason=str(refusal))
+        return removed
 
     def _head(self, key: str) -> ObjectMeta | None:
         try:

@@ -21,7 +21,7 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _KIND = re.compile(r"kind: (\w{1,64})")
 # Regions that are the default of their servers and must not be named when a bucket is made.
 _UNNAMED_REGIONS = {"us-east-1", "auto"}
-_ANSWER_BYTES = 64 * 1024
+_ANSWER_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,30 +87,37 @@ class BucketRefused(Exception):
 def create_bucket(client: S3Store, bucket: Bucket, seconds: float) -> None:
     """Make a bucket; that it is there by now is not an error. Blocks.
 
-    obstore signs the request but has no call for it, and the standard library sends it. Raises
-    `BucketRefused`, and `OSError` when the server does not answer within `seconds` or fails.
+    Raises `BucketRefused`, and `OSError` when the server does not answer within `seconds` or fails.
     """
     body = b"" if bucket.region in _UNNAMED_REGIONS else _location(bucket.region)
-    url = urlsplit(obstore.sign(client, "PUT", "", timedelta(minutes=1)))
-    connect_to = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = connect_to(url.hostname or "", url.port, timeout=seconds)
+    status_code, text = ask("PUT", obstore.sign(client, "PUT", "", timedelta(minutes=1)), seconds, body)
+    # A conflict says that another process was first, or that somebody else has the name: using
+    # the bucket tells which.
+    if status_code in {HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.CONFLICT}:
+        return
+    found = _CODE.search(text)
+    reason = found[1] if found else str(status_code)
+    if status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise OSError(reason)
+    raise BucketRefused(reason)
+
+
+def ask(method: str, url: str, seconds: float, body: bytes = b"") -> tuple[int, str]:
+    """Send a request that is signed in its URL: the status, and the first 4 MiB of the answer. Blocks.
+
+    For what obstore has no call for. Raises `OSError` when there is no answer within `seconds`.
+    """
+    parts = urlsplit(url)
+    connect_to = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = connect_to(parts.hostname or "", parts.port, timeout=seconds)
     try:
-        connection.request("PUT", f"{url.path}?{url.query}", body=body)
+        connection.request(method, f"{parts.path}?{parts.query}", body=body)
         answer = connection.getresponse()
-        text = answer.read(_ANSWER_BYTES).decode(errors="replace")
+        return answer.status, answer.read(_ANSWER_BYTES).decode(errors="replace")
     except http.client.HTTPException as error:
         raise OSError(type(error).__name__) from error
     finally:
         connection.close()
-    # A conflict says that another process was first, or that somebody else has the name: using
-    # the bucket tells which.
-    if answer.status in {HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.CONFLICT}:
-        return
-    found = _CODE.search(text)
-    reason = found[1] if found else str(answer.status)
-    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise OSError(reason)
-    raise BucketRefused(reason)
 
 
 def _location(region: str) -> bytes:
