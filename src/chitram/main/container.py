@@ -96,8 +96,8 @@ class PlatformProvider(Provider):
         return make_queue(client)
 
     @provide
-    async def relay(self, queue: Queue) -> AsyncIterator[Relay]:
-        relay = QueueRelay(queue, JOB_KINDS)
+    async def relay(self, queue: Queue, client: Valkey) -> AsyncIterator[Relay]:
+        relay = QueueRelay(queue, JOB_KINDS, ValkeyGuard(client))
         yield relay
         await relay.drain()
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Sequence
 from typing import Any, cast
 
-import structlog
 from saq import Queue
 from saq.queue.redis import RedisQueue
 from valkey.asyncio import Valkey
-from valkey.exceptions import ValkeyError
 
 from chitram.platform.outbox import OutboxEntry
+from chitram.platform.valkey import ValkeyGuard, ValkeyUnavailable
 
 QUEUE_NAME = "chitram"
 # One job function for all kinds: what is to be done stands in the outbox row.
@@ -20,8 +20,7 @@ OUTBOX_JOB = "run_outbox_entry"
 JOB_SECONDS = 120
 # Forget finished jobs quickly: their key would keep the same entry from being enqueued again.
 _RESULT_SECONDS = 1
-
-_log = structlog.get_logger("chitram.queue")
+_ENQUEUE_SECONDS = 1.0
 
 
 def make_queue(client: Valkey) -> Queue:
@@ -42,11 +41,18 @@ async def enqueue(queue: Queue, entry: OutboxEntry) -> None:
 
 
 class QueueRelay:
-    """Enqueues what a commit owes, beside the request. The sweep catches what fails here."""
+    """Enqueues what a commit owes, beside the request. The sweep catches what fails here.
 
-    def __init__(self, queue: Queue, kinds: Collection[str]) -> None:
+    Args:
+        queue: takes the entries.
+        kinds: of entries that it gets.
+        guard: lets nothing pile up while Valkey is away.
+    """
+
+    def __init__(self, queue: Queue, kinds: Collection[str], guard: ValkeyGuard) -> None:
         self._queue = queue
         self._kinds = frozenset(kinds)
+        self._guard = guard
         self._tasks: set[asyncio.Task[None]] = set()
 
     def notify(self, entries: Sequence[OutboxEntry]) -> None:
@@ -57,11 +63,12 @@ class QueueRelay:
             task.add_done_callback(self._tasks.discard)
 
     async def _enqueue(self, entries: Sequence[OutboxEntry]) -> None:
-        try:
+        async def hand_over(_: Valkey) -> None:
             for entry in entries:
                 await enqueue(self._queue, entry)
-        except (ValkeyError, OSError) as error:
-            _log.warning("queue unreachable", cause=type(error).__name__)
+
+        with contextlib.suppress(ValkeyUnavailable):
+            await self._guard.call(hand_over, seconds=_ENQUEUE_SECONDS)
 
     async def drain(self) -> None:
         """Wait for what is on its way to the queue."""
