@@ -201,3 +201,22 @@ async def test_a_killed_process_frees_its_slots(start_api: StartApi) -> None:
                         break
                 await asyncio.sleep(0.1)
         await taken(api, 0)
+
+
+@pytest.mark.only_over("local", reason="is not about the store")
+async def test_a_batch_that_announces_much_and_sends_nothing_keeps_its_slot_no_longer(
+    start_api: StartApi,
+) -> None:
+    async with start_api(HTTP_WORKERS=1, UPLOAD_CONCURRENCY=1, UPLOAD_BODY_SECONDS=1) as api:
+        reader, writer = await asyncio.open_connection(*api.host)
+        writer.write(
+            b"POST /api/v1/images/batch HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n"
+            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+        )
+        await taken(api, 1)
+        # For twenty files there would be 20 seconds.
+        async with asyncio.timeout(10):
+            assert b" 408 " in await reader.readline()
+        await taken(api, 0)
+        writer.close()
+        await writer.wait_closed()

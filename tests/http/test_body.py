@@ -77,6 +77,17 @@ async def test_the_deadline_counts_for_a_body_that_never_makes_us_wait() -> None
             pass
 
 
+async def test_there_is_more_time_for_bytes_that_have_come() -> None:
+    async def endless() -> HTTPReceiveMessage:
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    started = asyncio.get_running_loop().time()
+    async for _ in chunks(endless, deadline_seconds=0.2, extended_by_bytes=10):
+        if asyncio.get_running_loop().time() - started > 0.5:
+            return
+    pytest.fail("it does not end")
+
+
 async def test_a_client_that_leaves_in_the_middle_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(ClientDisconnected):
         await read(sender(b"x", then="disconnect"), tmp_path, length=10)

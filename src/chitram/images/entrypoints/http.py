@@ -201,17 +201,14 @@ async def _read_bytes(request: AnyRequest, limits: BodyLimits) -> Spool:
 async def _read_form(
     request: AnyRequest, limits: BodyLimits, file_fields: dict[str, int], *, batch: bool
 ) -> Form:
-    length = content_length(request)
-    # A batch gets more time only for bytes that it has announced.
-    files = min(sum(file_fields.values()), 1 + (length or 0) // limits.file_bytes)
     return await read_form(
         request.receive,
         request.headers.get("content-type", ""),
-        length,
+        content_length(request),
         file_fields=file_fields,
         max_file_bytes=limits.file_bytes,
         max_fields=limits.fields,
-        seconds=limits.seconds * files,
+        seconds=limits.seconds,
         spool_directory=limits.spool_directory,
         oversize="mark" if batch else "raise",
     )

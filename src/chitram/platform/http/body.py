@@ -33,13 +33,17 @@ class ClientDisconnected(InvalidRequest):
     default_message = "The body ended before it was complete."
 
 
-async def chunks(receive: Receive, *, deadline_seconds: float) -> AsyncIterator[bytes]:
+async def chunks(
+    receive: Receive, *, deadline_seconds: float, extended_by_bytes: int | None = None
+) -> AsyncIterator[bytes]:
     """Yield a body as it arrives.
 
-    The deadline counts from the first step to the last byte, whatever the consumer does between.
-    Raises `UploadTimeout` and `ClientDisconnected`.
+    The deadline counts from the first step to the last byte, whatever the consumer does between;
+    each time `extended_by_bytes` have come, there is as long again. Raises `UploadTimeout` and
+    `ClientDisconnected`.
     """
     deadline = asyncio.get_running_loop().time() + deadline_seconds
+    earned = 0
     more = True
     while more:
         message = await _receive_before(deadline, receive)
@@ -47,6 +51,9 @@ async def chunks(receive: Receive, *, deadline_seconds: float) -> AsyncIterator[
             raise ClientDisconnected
         more = message.get("more_body", False)
         if chunk := message.get("body", b""):
+            if extended_by_bytes:
+                extensions, earned = divmod(earned + len(chunk), extended_by_bytes)
+                deadline += extensions * deadline_seconds
             yield chunk
 
 

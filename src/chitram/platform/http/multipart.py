@@ -116,7 +116,10 @@ async def read_form(  # noqa: PLR0913 - what a form may be is told in full
     spool_directory: Path,
     oversize: Literal["raise", "mark"],
 ) -> Form:
-    """Read a form with at least one file within `seconds`; the caller closes it.
+    """Read a form with at least one file; the caller closes it.
+
+    There are `seconds` for the first `max_file_bytes`, and as long again for each so many more that
+    have come: what has only been announced keeps nobody waiting.
 
     `file_fields` says how many files each field may hold; other fields are text, at most
     `max_fields` of them and 64 KiB each, and whoever does not know them ignores them. A file that is
@@ -139,7 +142,7 @@ async def read_form(  # noqa: PLR0913 - what a form may be is told in full
         reader = _Reader(rules, on_error.enter_context(Form()))
         feed = _Feed(boundary, reader)
         budget = _Budget(rules)
-        async for chunk in chunks(receive, deadline_seconds=seconds):
+        async for chunk in chunks(receive, deadline_seconds=seconds, extended_by_bytes=max_file_bytes):
             budget.spend(len(chunk))
             await feed.push(chunk)
         feed.finish()
