@@ -91,6 +91,8 @@ def code_of(answer: httpx.Response) -> tuple[int, str]:
 async def test_sends_what_the_application_names(nginx: httpx.AsyncClient, app: Upstream) -> None:
     fields = {
         "content-type": "image/png",
+        "content-disposition": 'inline; filename="a.png"',
+        "cache-control": "private, no-store",
         "etag": '"ours"',
         "last-modified": "Wed, 04 Mar 2026 05:06:07 GMT",
         "vary": "accept",
@@ -185,6 +187,31 @@ async def test_what_nginx_itself_refuses_is_told_in_our_words(
     assert await said_to(nginx, "GET / HTTP/1.1\r\n\r\n") == (400, "INVALID_REQUEST")
     long = f"GET / HTTP/1.1\r\nHost: x\r\nCookie: {'a' * 40_000}\r\n\r\n"
     assert await said_to(nginx, long) == (400, "INVALID_REQUEST")
+    assert app.asked == []
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "code"),
+    [
+        *(
+            (f"{line}\r\nHost: x\r\n\r\n", 400, "INVALID_REQUEST")
+            for line in ("GET /%zz HTTP/1.1", "GET /%00 HTTP/1.1", "GET /../x HTTP/1.1", "get / HTTP/1.1")
+        ),
+        (f"GET /{'a' * 20_000} HTTP/1.1\r\nHost: x\r\n\r\n", 414, "INVALID_REQUEST"),
+        ("GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505, "INVALID_REQUEST"),
+        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "INVALID_REQUEST"),
+        (
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            *(400, "INVALID_REQUEST"),
+        ),
+        ("TRACE / HTTP/1.1\r\nHost: x\r\n\r\n", 405, "METHOD_NOT_ALLOWED"),
+    ],
+    ids=["escape", "zero", "above-root", "small-letters", "long", "version", "coding", "two-lengths", "trace"],
+)
+async def test_what_nginx_cannot_take_is_the_clients_fault(
+    nginx: httpx.AsyncClient, app: Upstream, head: str, status: int, code: str
+) -> None:
+    assert await said_to(nginx, head) == (status, code)
     assert app.asked == []
 
 
