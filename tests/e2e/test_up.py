@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import signal
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,13 @@ async def test_a_photo_from_the_camera_makes_the_whole_round(site: Site) -> None
         assert (part.status_code, part.content) == (206, file.content[:100])
         fresh = await up.client.get(body["url"], headers={"if-none-match": file.headers["etag"]})
         assert fresh.status_code == 304
+        # For a proxy that delivers files and is in the group that owns them.
+        objects = site.data_dir / "objects"
+        modes = {
+            (path.is_dir(), stat.S_IMODE(path.stat().st_mode))
+            for path in (objects, *objects.glob("blobs/**/*"))
+        }
+        assert modes == {(True, 0o750), (False, 0o640)}
     async with running_up(site) as up:  # a second start goes on with the same data
         assert (await up.client.get(body["url"])).content == file.content
         path = f"/api/v1/images/{body['id']}"

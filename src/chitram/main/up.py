@@ -34,6 +34,8 @@ _PROBE_SECONDS = 2.0
 _PORT_SECONDS = 1.0
 # Longer than the API and the worker give what is under way.
 _STOP = (StopStep(signal.SIGTERM, 40),)
+# A proxy in the group that owns the objects may have to read them.
+_CHILD_UMASK = 0o027
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - read, not bound
 
 
@@ -218,7 +220,9 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 
 def _child(name: str, command: Sequence[str], environment: dict[str, str], *ready: ReadyStep) -> Service:
-    return Service(name, lambda: start(name, command, environment=environment), ready, _STOP)
+    return Service(
+        name, lambda: start(name, command, environment=environment, umask=_CHILD_UMASK), ready, _STOP
+    )
 
 
 def _reachable(host: str) -> str:

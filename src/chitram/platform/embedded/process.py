@@ -112,6 +112,7 @@ def start(
     stdin: int = subprocess.DEVNULL,
     pass_fds: Sequence[int] = (),
     death_signal: signal.Signals = signal.SIGKILL,
+    umask: int = 0o077,
 ) -> Process:
     """Start a process that ends with this one, even when this one is killed.
 
@@ -124,6 +125,7 @@ def start(
         user: who it runs as; None for the user of this process.
         log: file that its output is added to; None for the output of this process.
         death_signal: what the kernel sends it when this process dies.
+        umask: permissions that nothing it makes has.
 
     Raises `StartError` when it cannot be started.
     """
@@ -143,7 +145,7 @@ def start(
             extra_groups=[] if user else None,
             # Another user may not be able to enter the directory that this process is in.
             cwd="/" if user else None,
-            umask=0o077,
+            umask=umask,
             process_group=0,
             pass_fds=pass_fds,
             # It runs after the change of user and takes no lock that another thread could hold.
