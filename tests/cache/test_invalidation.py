@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from chitram.delivery.adapters.metadata_cache.entries import LocalEntries
+from chitram.delivery.adapters.metadata_cache.epoch import KnownEpoch
 from chitram.delivery.adapters.metadata_cache.subscriber import Subscriber
 from chitram.images.public import GONE, UNKNOWN
 from chitram.platform.settings import Settings
-from chitram.platform.valkey import make_valkey
+from chitram.platform.valkey import ValkeyUnavailable, make_valkey
 from tests.support.caches import CacheProcess, FakeEpochs, Rows
 from tests.support.proxy import Mode, Proxy
 
@@ -156,6 +161,47 @@ async def test_what_could_not_be_confirmed_at_all_is_told(
     assert await here.sees(image_id) is None
 
 
+async def test_what_could_not_be_confirmed_is_made_up_for_by_the_next_reading_of_the_epoch(
+    here: CacheProcess, there: CacheProcess, rows: Rows, epochs: FakeEpochs, proxy: Proxy
+) -> None:
+    image_id = rows.add()
+    await here.sees(image_id)
+    proxy.mode = Mode.HANG
+    epochs.away = True
+    del rows.views[image_id]
+    assert not await here.caches.invalidate(image_id, GONE)
+    proxy.mode = Mode.PASS
+    epochs.away = False
+    # Valkey may be back before the epoch could be raised.
+    await _until_valkey_answers(here)
+    assert await here.sees(image_id) is None
+    await here.epoch.read()
+    await there.epoch.read()
+    assert await there.sees(image_id) is None
+    assert epochs.epoch == 2
+    await here.epoch.read()
+    assert epochs.epoch == 2
+
+
+async def test_a_raise_that_began_before_it_was_owed_does_not_settle_it() -> None:
+    class Slow(FakeEpochs):
+        async def raise_epoch(self) -> int:
+            raised = await super().raise_epoch()
+            await going.wait()
+            return raised
+
+    going = asyncio.Event()
+    known = KnownEpoch(Slow())
+    raising = asyncio.create_task(known.raise_epoch())
+    await asyncio.sleep(0)
+    known.owe_raise()
+    going.set()
+    await raising
+    assert known.reading(time.monotonic()) is None
+    assert await known.read() == 3
+    assert known.reading(time.monotonic()) is not None
+
+
 async def test_an_invalidation_without_a_readable_epoch_is_not_confirmed(
     here: CacheProcess, rows: Rows, epochs: FakeEpochs
 ) -> None:
@@ -195,6 +241,15 @@ async def test_other_processes_hear_of_it(
         await client.aclose()
 
 
+async def _until_valkey_answers(process: CacheProcess) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(ValkeyUnavailable):
+                await process.shared.look(uuid4(), 1, b"probe")
+                return
+            await asyncio.sleep(0.01)
+
+
 async def _until_subscribed(process: CacheProcess) -> None:
     async with asyncio.timeout(10):
         while not (await process.client.pubsub_numsub("chitram:metadata:invalid"))[0][1]:
@@ -223,3 +278,30 @@ async def test_a_lost_subscription_empties_the_memory_and_comes_back(
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
             await client.aclose()
+
+
+async def test_an_answer_that_makes_no_sense_does_not_end_the_listening() -> None:
+    subscriptions = asyncio.Queue[None]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while line := await reader.readline():
+                if line == b"SUBSCRIBE\r\n":
+                    subscriptions.put_nowait(None)
+                    writer.write(b"*1\r\n$9\r\nsubscribe\r\n")
+                elif line in {b"CLIENT\r\n", b"INFO\r\n"}:
+                    writer.write(b"$-1\r\n")
+                elif line == b"PING\r\n":
+                    writer.write(b"+PONG\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = make_valkey(Settings(valkey_url=f"valkey://127.0.0.1:{port}"))
+        listening = asyncio.create_task(Subscriber(client, LocalEntries()).run())
+        async with asyncio.timeout(10):
+            for _ in range(2):
+                await subscriptions.get()
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        await client.aclose()

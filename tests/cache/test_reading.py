@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -13,6 +13,7 @@ from chitram.delivery.adapters.metadata_cache import images
 from chitram.delivery.adapters.metadata_cache.codec import SHAPE, UnreadableValue, decode, encode, shape_of
 from chitram.delivery.adapters.metadata_cache.entries import FRESH_SECONDS, Load, LocalEntries
 from chitram.delivery.adapters.metadata_cache.images import DirectImages
+from chitram.delivery.adapters.metadata_cache.shared import LOOK_SECONDS, Known, Turn
 from chitram.delivery.ports import XCache
 from chitram.images.public import ImageView, image_body
 from chitram.kernel.errors import DatabaseUnavailable
@@ -96,6 +97,32 @@ async def test_a_waiting_process_goes_to_the_database_itself_in_the_end(
         await rows.waiting.wait()
     assert list(await asyncio.gather(holder, waiter)) == [rows.views[image_id]] * 2
     assert (there.counts.waits, there.counts.loads, there.counts.refused_fills) == (1, 1, 0)
+
+
+async def test_a_slow_valkey_makes_for_fewer_looks_and_no_longer_wait(
+    here: CacheProcess, there: CacheProcess, rows: Rows, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    look = here.shared.look
+
+    async def counted(image_id: UUID, epoch: int, token: bytes) -> Known | Turn:
+        nonlocal looks
+        looks += 1
+        return await look(image_id, epoch, token)
+
+    monkeypatch.setattr(here.shared, "look", counted)
+    await here.sees(rows.add())
+    image_id, looks = rows.add(), 0
+    with rows.held():
+        holder = asyncio.create_task(there.sees(image_id))
+        await rows.waiting.wait()
+        rows.waiting.clear()
+        proxy.delay_seconds = LOOK_SECONDS * 0.6
+        waiter = asyncio.create_task(here.sees(image_id))
+        await rows.waiting.wait()
+    await asyncio.gather(holder, waiter)
+    # Each takes 30 ms and a pause.
+    assert looks <= 5
 
 
 async def test_an_error_reaches_all_who_share_the_load_and_is_not_remembered(

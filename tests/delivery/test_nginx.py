@@ -206,7 +206,17 @@ async def test_what_nginx_itself_refuses_is_told_in_our_words(
         ),
         ("TRACE / HTTP/1.1\r\nHost: x\r\n\r\n", 405, "METHOD_NOT_ALLOWED"),
     ],
-    ids=["escape", "zero", "above-root", "small-letters", "long", "version", "coding", "two-lengths", "trace"],
+    ids=[
+        "escape",
+        "zero",
+        "above-root",
+        "small-letters",
+        "long",
+        "version",
+        "coding",
+        "two-lengths",
+        "trace",
+    ],
 )
 async def test_what_nginx_cannot_take_is_the_clients_fault(
     nginx: httpx.AsyncClient, app: Upstream, head: str, status: int, code: str

@@ -24,13 +24,15 @@ class Mode(Enum):
 class Proxy:
     """Relays 127.0.0.1 to the server of a URL; `url` is that URL through the relay.
 
-    `watch` is shown what comes from clients, before the server gets it.
+    `watch` is shown what comes from clients, before the server gets it. Answers come back
+    `delay_seconds` late.
     """
 
     def __init__(self, target_url: str, watch: Callable[[bytes], None] = lambda _: None) -> None:
         self._target = urlsplit(target_url)
         self._watch = watch
         self.mode = Mode.PASS
+        self.delay_seconds = 0.0
         self._server: asyncio.Server | None = None
         self.accepted = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,6 +118,8 @@ class Proxy:
                     # The server says that it has committed; the client never hears of it.
                     client.close()
                     break
+                if not from_client and self.delay_seconds:
+                    await asyncio.sleep(self.delay_seconds)
                 writer.write(data)
                 await writer.drain()
         writer.close()

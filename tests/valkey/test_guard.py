@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable
 from typing import cast
 
 import pytest
 from valkey.asyncio import Valkey
+from valkey.exceptions import ValkeyError
 
 from chitram.platform.settings import Settings
-from chitram.platform.valkey import ValkeyGuard, ValkeyUnavailable, make_valkey
+from chitram.platform.valkey import ValkeyGuard, ValkeyUnavailable, execute_on_run, make_valkey
 from tests.support.proxy import Mode, Proxy
 
 SECONDS = 0.05
@@ -93,7 +95,8 @@ async def test_while_open_nothing_is_asked_but_one_probe_at_a_time(guard: Valkey
     assert proxy.accepted == asked + 1
 
 
-async def test_many_calls_at_once_all_go_through_on_few_connections(guard: ValkeyGuard, proxy: Proxy) -> None:
+async def test_many_calls_at_once_all_go_through_on_few_connections(client: Valkey, proxy: Proxy) -> None:
+    guard = ValkeyGuard(client, turn_seconds=60)
     await asyncio.gather(*(guard.call(ping, seconds=SECONDS) for _ in range(1000)))
     assert proxy.accepted <= 32
 
@@ -104,6 +107,19 @@ async def test_those_who_wait_for_a_turn_do_not_wait_for_a_server_that_hangs(
     proxy.mode = Mode.HANG
     assert all(await asyncio.gather(*(fails(guard) for _ in range(1000))))
     assert proxy.accepted <= 32
+
+
+async def test_nobody_waits_long_behind_others_for_a_server_that_is_slow(
+    client: Valkey, proxy: Proxy
+) -> None:
+    guard = ValkeyGuard(client, turn_seconds=0.1)
+    # Connections are made while it is not slow yet.
+    assert not any(await asyncio.gather(*(fails(guard) for _ in range(32))))
+    proxy.delay_seconds = SECONDS / 2
+    failed = await asyncio.gather(*(fails(guard) for _ in range(1000)))
+    assert 0 < sum(failed) < 1000
+    # It was no fault of the server's.
+    assert not await fails(guard)
 
 
 async def test_a_busy_event_loop_is_not_taken_for_a_slow_server(guard: ValkeyGuard) -> None:
@@ -128,3 +144,26 @@ async def test_a_caller_that_goes_away_takes_its_call_along(guard: ValkeyGuard, 
         await caller
     proxy.mode = Mode.PASS
     assert not await fails(guard)
+
+
+@pytest.mark.parametrize("facts", [b"$-1\r\n", b":1\r\n", b"$4\r\na:b\n\r\n", b"-NOPERM no\r\n"])
+async def test_a_server_that_does_not_tell_which_it_is_serves_all_but_what_needs_that(facts: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                count = int((await reader.readuntil(b"\n"))[1:])
+                words = [
+                    (await reader.readuntil(b"\n"), await reader.readuntil(b"\n"))[1] for _ in range(count)
+                ]
+                known = {b"PING\r\n": b"+PONG\r\n", b"INFO\r\n": facts}
+                writer.write(known.get(words[0], b"+OK\r\n"))
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = make_valkey(Settings(valkey_url=f"valkey://127.0.0.1:{port}"))
+        for _ in range(2):
+            with pytest.raises(ValkeyError, match="run id"):
+                await execute_on_run(client, lambda run: ("GET", run))
+            assert await client.ping()
+        await client.aclose()

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 from valkey.asyncio import Valkey
 from valkey.asyncio.connection import AbstractConnection
-from valkey.exceptions import NoScriptError, ValkeyError
+from valkey.exceptions import NoScriptError, ResponseError, ValkeyError
 
 from chitram.platform.settings import Settings
 
 CONNECT_SECONDS = 1.0
 COMMAND_SECONDS = 2.0
 OPEN_SECONDS = 1.0
+# Far more than a server in health lets anyone wait, and still little for a request.
+TURN_SECONDS = 0.2
 # A timer this late says that the event loop was held up, not that the server was slow.
 _LAG_SECONDS = 0.01
 # Each call at a time has a connection of its own; more would only wait for each other's processor.
 _CALLS_AT_ONCE = 32
 
 _RUN_ID = "chitram_run_id"
+_RUN_ID_LINE = re.compile(rb"^run_id:([0-9a-zA-Z]+)\r?$", re.MULTILINE)
 
 _T = TypeVar("_T")
 
@@ -51,11 +56,14 @@ def make_valkey(settings: Settings, *, command_seconds: float = COMMAND_SECONDS)
 
 async def _greet(connection: AbstractConnection) -> None:
     """Log in, and learn which run of which server is at the other end of this connection."""
+    vars(connection)[_RUN_ID] = None
     await connection.on_connect()
     await connection.send_command("INFO", "server", check_health=False)
-    lines = (await connection.read_response()).decode().splitlines()
-    facts = dict(line.split(":", 1) for line in lines if ":" in line)
-    vars(connection)[_RUN_ID] = facts["run_id"]
+    # What only speaks the protocol of Valkey may tell nothing of itself, or refuse to.
+    with contextlib.suppress(ResponseError):
+        facts = await connection.read_response()
+        if isinstance(facts, bytes) and (found := _RUN_ID_LINE.search(facts)):
+            vars(connection)[_RUN_ID] = found[1].decode()
 
 
 async def execute_on_run(client: Valkey, command: Callable[[str], Sequence[str | bytes | int]]) -> Any:  # noqa: ANN401 - as various as commands
@@ -67,11 +75,15 @@ async def execute_on_run(client: Valkey, command: Callable[[str], Sequence[str |
     Args:
         client: lends a connection.
         command: makes the words of the command out of the run id.
+
+    Raises `ValkeyError`, also when the server does not tell its run id.
     """
     pool = client.connection_pool
     connection = await pool.get_connection("")  # type: ignore[no-untyped-call]  # valkey-py leaves it so
     try:
-        await connection.send_command(*command(vars(connection)[_RUN_ID]))
+        if (run := vars(connection)[_RUN_ID]) is None:
+            raise ValkeyError("the server does not tell its run id")
+        await connection.send_command(*command(run))
         return await connection.read_response()
     finally:
         await pool.release(connection)
@@ -112,11 +124,15 @@ class ValkeyGuard:
     Args:
         client: what the calls are given.
         open_seconds: time between two attempts while Valkey is away.
+        turn_seconds: longest wait behind the calls of others, for a server that is merely slow.
     """
 
-    def __init__(self, client: Valkey, *, open_seconds: float = OPEN_SECONDS) -> None:
+    def __init__(
+        self, client: Valkey, *, open_seconds: float = OPEN_SECONDS, turn_seconds: float = TURN_SECONDS
+    ) -> None:
         self._client = client
         self._open_seconds = open_seconds
+        self._turn_seconds = turn_seconds
         self._turns = asyncio.Semaphore(_CALLS_AT_ONCE)
         self._closed = True
         self._probing = False
@@ -132,7 +148,7 @@ class ValkeyGuard:
                 take as long again: that an answer was not looked at is no fault of Valkey.
         """
         if self._closed:
-            async with self._turns:
+            async with self._turn():
                 # Whoever had the turn before may have found that nobody answers.
                 if self._closed:
                     return await self._attempt(work, seconds)
@@ -144,6 +160,19 @@ class ValkeyGuard:
             return await self._attempt(work, seconds)
         finally:
             self._probing = False
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Be one of the few calls at a time; where that takes too long, nothing is said of the server."""
+        try:
+            async with asyncio.timeout(self._turn_seconds):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise ValkeyUnavailable("too many calls are waiting") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     async def _attempt(self, work: Callable[[Valkey], Awaitable[_T]], seconds: float) -> _T:
         task = asyncio.ensure_future(work(self._client))

@@ -102,7 +102,7 @@ class Process:
         os.close(self._pidfd)
 
 
-def start(
+def start(  # noqa: PLR0913 - children differ in that much
     name: str,
     command: Sequence[str | Path],
     *,

@@ -50,6 +50,8 @@ class KnownEpoch:
         self._epochs = epochs
         self._epoch = 0
         self._read_at = float("-inf")
+        # How many raises were owed so far, and up to which of them it has been raised since.
+        self._owed = self._settled = 0
 
     @property
     def latest(self) -> int:
@@ -57,20 +59,28 @@ class KnownEpoch:
         return self._epoch
 
     def reading(self, now: float) -> tuple[int, float] | None:
-        """The epoch and when its reading began; None when that is too long ago to rely on."""
-        if now >= self._read_at + FRESH_SECONDS:
+        """The epoch and when its reading began; None when that is nothing to rely on."""
+        if self._settled < self._owed or now >= self._read_at + FRESH_SECONDS:
             return None
         return self._epoch, self._read_at
 
+    def owe_raise(self) -> None:
+        """Rely on no reading until it has been raised, which the next reading tries to do."""
+        self._owed += 1
+
     async def read(self) -> int:
-        """Read it again and return it. Raises `DatabaseUnavailable`."""
+        """Read it again, or raise it where that is owed, and return it. Raises `DatabaseUnavailable`."""
+        if self._settled < self._owed:
+            return await self.raise_epoch()
         began = time.monotonic()
         return self._learn(await self._epochs.read(), began)
 
     async def raise_epoch(self) -> int:
         """Raise it and return it. Raises `DatabaseUnavailable`."""
-        began = time.monotonic()
-        return self._learn(await self._epochs.raise_epoch(), began)
+        began, owed = time.monotonic(), self._owed
+        epoch = self._learn(await self._epochs.raise_epoch(), began)
+        self._settled = max(self._settled, owed)
+        return epoch
 
     def _learn(self, epoch: int, began: float) -> int:
         self._epoch = max(self._epoch, epoch)

@@ -49,12 +49,7 @@ class CacheInvalidation:
         confirmed = await self._tell_valkey(image_id, epoch or self._epoch.latest, oldest)
         if oldest == UNKNOWN or (confirmed and epoch is not None):
             return confirmed
-        raised = await _in_time(self._epoch.raise_epoch())
-        if raised is None:
-            _log.warning("invalidation not confirmed", image=str(image_id))
-            return False
-        self._statistics.counts.epoch_raises += 1
-        return True
+        return await self._raise_epoch(str(image_id))
 
     async def _tell_valkey(self, image_id: UUID, epoch: int, oldest: int) -> bool:
         try:
@@ -65,9 +60,15 @@ class CacheInvalidation:
         return True
 
     async def invalidate_all(self) -> bool:
-        raised = await _in_time(self._epoch.raise_epoch())
+        raised = await self._raise_epoch("all")
         self._entries.clear()
-        if raised is None:
+        return raised
+
+    async def _raise_epoch(self, images: str) -> bool:
+        """Make every key unreadable. What fails stays owed: this process trusts no key until then."""
+        if await _in_time(self._epoch.raise_epoch()) is None:
+            self._epoch.owe_raise()
+            _log.warning("invalidation not confirmed", images=images)
             return False
         self._statistics.counts.epoch_raises += 1
         return True

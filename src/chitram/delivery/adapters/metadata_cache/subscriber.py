@@ -50,6 +50,8 @@ class Subscriber:
                 if not lost:
                     _log.info("subscription lost", cause=type(error).__name__)
                 lost = True
+            except Exception:  # noqa: BLE001 - a loop that ends would never be missed
+                _log.exception("unexpected error", work="subscription")
             finally:
                 self._entries.clear()
                 with contextlib.suppress(ValkeyError, OSError):
