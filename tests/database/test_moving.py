@@ -29,8 +29,10 @@ from chitram.images.use_cases.reconcile_store import ReconcileCommand, Reconcile
 from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage, UploadRules
 from chitram.kernel.clock import Clock, SystemClock
 from chitram.kernel.errors import StorageUnavailable
+from chitram.main.container import make_container
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.outbox import OutboxRow
+from chitram.platform.settings import Settings
 from tests.support.database import Database, NewUrl
 from tests.support.fakes import COPIES, FakeCaches, FakeClock, FakeInspector, FakeReceived
 from tests.support.object_store import MemoryStore
@@ -340,6 +342,16 @@ async def test_a_copy_that_took_too_long_is_made_again(site: Site) -> None:
     assert len(await site.owed()) == 1
 
 
+@pytest.mark.parametrize("settings", [Settings(), Settings(metadata_cache_seconds=0, send_seconds=1)])
+async def test_a_copy_can_be_committed_for_half_as_long_as_a_removal_waits(settings: Settings) -> None:
+    """That wait counts from the beginning of a transaction that may end seconds later."""
+    container = make_container(settings)
+    rules = await container.get(CopyRules)
+    assert 2 * rules.longest_copy <= rules.drop_after
+    assert 2 * rules.longest_copy <= timedelta(seconds=settings.reconcile_grace_seconds)
+    await container.close()
+
+
 async def test_two_moves_at_once_do_each_blob_once(site: Site) -> None:
     uploaded = [await site.take(b"picture %d" % number) for number in range(30)]
     await asyncio.gather(site.move(A_TO_B), site.move(A_TO_B), site.move(A_TO_B))
@@ -444,7 +456,7 @@ async def test_moving_to_and_fro_under_uploads_and_deletes_loses_nothing_and_lea
     database: Database, tmp_path: Path
 ) -> None:
     short = timedelta(milliseconds=300)
-    site = Site(database, tmp_path, CopyRules(drop_after=short, longest_copy=short), SystemClock())
+    site = Site(database, tmp_path, CopyRules(drop_after=short, longest_copy=short / 2), SystemClock())
     contents = [bytes([number]) * 10 for number in range(4)]
     ended = asyncio.Event()
 

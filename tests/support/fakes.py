@@ -22,7 +22,7 @@ from chitram.images.use_cases.copies import CopyRules
 from chitram.kernel.errors import CommitUncertain
 from chitram.kernel.ids import id_time, new_id
 
-COPIES = CopyRules(drop_after=timedelta(minutes=10), longest_copy=timedelta(minutes=10))
+COPIES = CopyRules(drop_after=timedelta(minutes=10), longest_copy=timedelta(minutes=5))
 
 
 class FakeClock:

@@ -108,7 +108,7 @@ class ImagesAdapters(Provider):
         seconds = settings.metadata_cache_seconds + settings.send_seconds + _OUTDATED_SECONDS
         drop_after = timedelta(seconds=seconds)
         grace = timedelta(seconds=settings.reconcile_grace_seconds)
-        return CopyRules(drop_after=drop_after, longest_copy=min(grace / 2, drop_after))
+        return CopyRules(drop_after=drop_after, longest_copy=min(grace, drop_after) / 2)
 
     @provide
     def rules(self, settings: Settings, copies: CopyRules) -> UploadRules:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from chitram.delivery.ports import Delivery, SentByProxy, SentByStore
 from chitram.images.public import ImageView, blob_key
 from chitram.kernel.errors import StorageUnavailable
-from chitram.platform.objects.registry import ObjectStores
+from chitram.platform.objects.base import ObjectStore
+from chitram.platform.objects.registry import ObjectStores, StoreNotConfigured
 
 # What the shipped configuration of the proxy calls the stores, for itself alone.
 _INTERNAL = "/_chitram"
@@ -33,7 +34,9 @@ class ByProxy:
 
     async def hand_over(self, view: ImageView, seconds: int | None) -> SentByProxy | None:  # noqa: ARG002 - part of the protocol
         """Look first: what the proxy does not find, this server can look for elsewhere."""
-        store, key = self._stores.by_name(view.shard), blob_key(view.blob_id)
+        key = blob_key(view.blob_id)
+        if (store := _store_of(view, self._stores)) is None:
+            return None
         path = store.internal_path(key)
         if path is None:
             return None
@@ -53,10 +56,19 @@ class ByStore:
 
     async def hand_over(self, view: ImageView, seconds: int | None) -> SentByStore | None:
         lifetime = _LONGEST_SECONDS if seconds is None else min(seconds, _LONGEST_SECONDS)
-        if lifetime < 1:
+        store = _store_of(view, self._stores)
+        if lifetime < 1 or store is None:
             return None
-        url = await self._stores.by_name(view.shard).presign("GET", blob_key(view.blob_id), lifetime)
+        url = await store.presign("GET", blob_key(view.blob_id), lifetime)
         return SentByStore(url) if url else None
+
+
+def _store_of(view: ImageView, stores: ObjectStores) -> ObjectStore | None:
+    """The store that a view names; None when its entry went after a move that the view is older than."""
+    try:
+        return stores.by_name(view.shard)
+    except StoreNotConfigured:
+        return None
 
 
 SENDERS: Mapping[str, Callable[[ObjectStores], Delivery]] = {

@@ -24,8 +24,9 @@ class CopyRules(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         drop_after: longer than caches keep what a row said, a signed address of a store lives and a
             client may take to read, in sum: until then the old place is as good as the new.
-        longest_copy: at most `drop_after`, and half of reconcile's grace, after which an object
-            without a row may be taken for abandoned.
+        longest_copy: well below `drop_after`, which counts from the beginning of a transaction and not
+            from its end, and at most half of reconcile's grace, after which an object without a row
+            may be taken for abandoned.
     """
 
     drop_after: timedelta
