@@ -93,6 +93,10 @@ async def queued(slots: UploadSlots) -> Request:
     return request
 
 
+def note(order: list[int], number: int, _: object) -> None:
+    order.append(number)
+
+
 async def test_all_processes_together_take_as_many_as_there_are(new_slots: NewSlots) -> None:
     here, there = new_slots(3, queue=0), new_slots(3, queue=0)
     async with held(here), held(there), held(here):
@@ -130,15 +134,11 @@ async def test_who_waits_in_vain_is_refused_and_leaves_the_queue(new_slots: NewS
 async def test_waiters_of_all_processes_get_their_slots_in_the_order_they_came(new_slots: NewSlots) -> None:
     here, there = new_slots(), new_slots()
     order: list[int] = []
-
-    def note(number: int, _: object) -> None:
-        order.append(number)
-
     async with held(here):
         waiters = [await queued(slots) for slots in (here, there, there, here, there, here, here)]
         for number, waiter in enumerate(waiters):
             waiter.leave.set()
-            waiter.task.add_done_callback(partial(note, number))
+            waiter.task.add_done_callback(partial(note, order, number))
     async with asyncio.timeout(PATIENT):
         await asyncio.gather(*(waiter.task for waiter in waiters))
     assert order == sorted(order)
@@ -155,6 +155,28 @@ async def test_who_comes_later_does_not_pass_those_who_wait_in_another_process(n
         assert not late.has_slot.is_set()
         await waiter.end()
         await late.end()
+
+
+async def test_who_was_next_for_long_passes_nobody_with_the_slot_after(
+    new_slots: NewSlots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots_module, "_POLL_SECONDS", 0.002)
+    elsewhere, here, there = (new_slots(2) for _ in range(3))
+    order: list[int] = []
+    async with held(elsewhere) as one, held(elsewhere) as other:
+        waiters = [await queued(here)]
+        # As many polls as let others overtake, and more.
+        await asyncio.sleep(0.2)
+        waiters += [await queued(there), await queued(here)]
+        for number, waiter in enumerate(waiters):
+            waiter.leave.set()
+            waiter.task.add_done_callback(partial(note, order, number))
+        # Both slots are free when anyone looks.
+        one.leave.set()
+        other.leave.set()
+    async with asyncio.timeout(PATIENT):
+        await asyncio.gather(*(waiter.task for waiter in waiters))
+    assert order == [0, 1, 2]
 
 
 async def test_a_process_that_stands_still_does_not_stop_the_others(

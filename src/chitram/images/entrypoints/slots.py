@@ -114,6 +114,7 @@ class UploadSlots:
 
     def _may_take(self, waiter: _Waiter) -> bool:
         if self._locks.is_next(waiter.arrival):
+            self._polls = 0
             return True
         overtakes = self._polls >= _OVERTAKING_POLLS
         if overtakes:
