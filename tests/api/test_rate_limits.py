@@ -101,6 +101,23 @@ async def test_the_ways_to_upload_share_a_limit(limited: Api) -> None:
     assert (await limited.client.post("/api/v1/images/batch", files=files, headers=client)).status_code == 429
 
 
+async def test_each_step_of_a_direct_upload_takes_one_unit_and_is_refused_without(limited: Api) -> None:
+    """Whoever has one address could hold every upload slot by putting there again and again."""
+    client, headers = limited.client, a_client()
+    begun = (await client.post("/api/v1/uploads", headers=headers)).json()
+    completing = f"/api/v1/uploads/{begun['upload_id']}/complete"
+    token = {"x-upload-token": begun["upload_token"]}
+    put = await client.put(begun["url"], content=PHOTO, headers=headers)
+    assert (put.status_code, put.headers["ratelimit"][:13]) == (204, '"uploads";r=1')
+    assert (await client.post(completing, headers=headers | token)).status_code == 201
+    for answer in (
+        await client.post("/api/v1/uploads", headers=headers),
+        await client.put(begun["url"], content=PHOTO, headers=headers),
+        await client.post(completing, headers=headers | token),
+    ):
+        assert answer.status_code == 429
+
+
 async def test_reads_have_a_limit_of_their_own(limited: Api) -> None:
     client = a_client()
     uploaded = (await post(limited, client)).json()

@@ -50,6 +50,7 @@ CONTENT_REFUSALS: dict[int, ResponseSpec] = {
     408: refusal("UPLOAD_TIMEOUT"),
     409: refusal("UPLOAD_ALREADY_COMPLETED"),
     413: refusal("FILE_TOO_LARGE"),
+    429: RATE_LIMITED,
     503: refusal("UPLOAD_CAPACITY_EXCEEDED", "STORAGE_UNAVAILABLE", "DATABASE_UNAVAILABLE"),
 }
 COMPLETE_REFUSALS: dict[int, ResponseSpec] = {

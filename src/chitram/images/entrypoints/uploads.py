@@ -100,6 +100,8 @@ class UploadsController(Controller):
         operation_id="putUploadContent",
         summary="Put the bytes of a direct upload",
         operation_class=openapi.PutsContent,
+        # Each holds a slot for as long as its bytes take to come.
+        opt={RATE_LIMIT: UPLOADS},
         responses=openapi.CONTENT_REFUSALS,
     )
     @inject
