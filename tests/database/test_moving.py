@@ -20,7 +20,7 @@ from chitram.images.domain.keys import blob_key
 from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, DROP_COPY, SHARD
 from chitram.images.public import ImageNotFound, ImageView
 from chitram.images.queries import view_of
-from chitram.images.use_cases.copies import CopyRules
+from chitram.images.use_cases.copies import CopyRules, owe_drop
 from chitram.images.use_cases.delete_blob import DeleteBlob, DeleteBlobCommand
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.drop_copy import DropCopy, DropCopyCommand, LastCopy
@@ -350,6 +350,34 @@ async def test_a_copy_can_be_committed_for_half_as_long_as_a_removal_waits(setti
     assert 2 * rules.longest_copy <= rules.drop_after
     assert 2 * rules.longest_copy <= timedelta(seconds=settings.reconcile_grace_seconds)
     await container.close()
+
+
+async def test_a_copy_that_is_to_go_by_the_time_of_its_commit_is_not_committed(site: Site) -> None:
+    uploaded = await site.take(b"picture")
+
+    async def condemn() -> None:
+        for _ in range(2):
+            async with site.database.transactions.begin() as transaction:
+                await transaction.blobs.lock(uploaded.blob.id)
+                await owe_drop(transaction, uploaded.blob.id, "b", COPIES)
+                await transaction.commit()
+
+    site.b.after_put = condemn
+    assert await site.move(A_TO_B) == MoveReport(waiting=[uploaded.blob.id])
+    assert await site.owed() == [(uploaded.blob.id, "b")]
+    await site.finish()
+    assert (set(site.a.objects), site.b.objects) == (keys(uploaded), {})
+
+
+async def test_what_is_uploaded_to_the_source_meanwhile_is_moved_too(site: Site) -> None:
+    uploaded = [await site.take(b"picture")]
+
+    async def upload() -> None:
+        uploaded.append(await site.take(b"late"))
+
+    site.b.after_put = upload
+    assert (await site.move(A_TO_B)).moved == 2
+    assert set(site.b.objects) == keys(*uploaded)
 
 
 async def test_two_moves_at_once_do_each_blob_once(site: Site) -> None:
