@@ -27,7 +27,7 @@ from chitram.platform.http.headers import content_length, joined_lines
 from chitram.platform.http.json import read_json
 from chitram.platform.http.limits import BodyLimits
 from chitram.platform.http.rate_limits import RATE_LIMIT
-from chitram.platform.rate_limits.policy import UPLOADS
+from chitram.platform.rate_limits.policy import UPLOAD_STEPS, UPLOADS
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -101,7 +101,7 @@ class UploadsController(Controller):
         summary="Put the bytes of a direct upload",
         operation_class=openapi.PutsContent,
         # Each holds a slot for as long as its bytes take to come.
-        opt={RATE_LIMIT: UPLOADS},
+        opt={RATE_LIMIT: UPLOAD_STEPS},
         responses=openapi.CONTENT_REFUSALS,
     )
     @inject
@@ -139,7 +139,7 @@ class UploadsController(Controller):
         summary="Complete a direct upload",
         operation_class=openapi.CompletesUpload,
         # Each costs a look by a decoder, and a refused one may be tried again.
-        opt={RATE_LIMIT: UPLOADS},
+        opt={RATE_LIMIT: UPLOAD_STEPS},
         responses=openapi.COMPLETE_REFUSALS,
     )
     @inject

@@ -10,8 +10,12 @@ from chitram.platform.settings import Settings
 
 MICROSECONDS = 1_000_000
 WINDOW_SECONDS = 60
+# Steps of a direct upload after its beginning, which takes a unit of the uploads themselves.
+_STEPS = 2
 
 UPLOADS = "uploads"
+# Putting and completing what was begun, which beginning alone would not bound.
+UPLOAD_STEPS = "upload-steps"
 READS = "reads"
 LOGINS = "logins"
 
@@ -72,6 +76,7 @@ def policies_from_settings(settings: Settings) -> dict[str, Policy | None]:
     """The policies by name; None for one that is off."""
     limits = {
         UPLOADS: settings.uploads_per_minute,
+        UPLOAD_STEPS: _STEPS * settings.uploads_per_minute,
         READS: settings.reads_per_minute,
         LOGINS: settings.logins_per_minute,
     }
