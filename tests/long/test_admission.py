@@ -56,18 +56,24 @@ def milliseconds(seen: Seen) -> str:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("uploaders", "slots"), [(64, 8), (32, 16)])
+@pytest.mark.parametrize(
+    ("uploaders", "slots", "cache_seconds"),
+    [(64, 8, 3600), (32, 16, 3600), (32, 16, 0)],
+    ids=["64-uploaders", "32-uploaders", "32-uploaders-without-cache"],
+)
 async def test_a_crowd_of_uploaders_neither_fails_nor_stalls_nor_starves_the_readers(
     start_api: StartApi,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     uploaders: int,
     slots: int,
+    cache_seconds: int,
 ) -> None:
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(jpeg(3500, 2625, quality=90))
     assert 2.9e6 < photo.stat().st_size < 3.1e6
-    async with start_api(HTTP_WORKERS=2, UPLOAD_CONCURRENCY=slots) as api:
+    settings = {"UPLOAD_CONCURRENCY": slots, "METADATA_CACHE_SECONDS": cache_seconds}
+    async with start_api(HTTP_WORKERS=2, **settings) as api:
         path = f"/api/v1/images/{(await api.uploaded(jpeg()))['id']}"
         await (await Load.start("read", api.host, READERS, 1, path)).seen()
         idle = await (await Load.start("read", api.host, READERS, WARM_UP_SECONDS, path)).seen()
@@ -80,7 +86,8 @@ async def test_a_crowd_of_uploaders_neither_fails_nor_stalls_nor_starves_the_rea
         gap = uploads.longest_gap(began, max(uploads.ends))
     with capsys.disabled():
         title = (
-            f"{uploaders} uploaders of {photo.stat().st_size / 1e6:.1f} MB, {slots} slots, {SECONDS:.0f} s"
+            f"{uploaders} uploaders of {photo.stat().st_size / 1e6:.1f} MB, {slots} slots, {SECONDS:.0f} s, "
+            f"metadata cached for {cache_seconds} s"
         )
         print(table(title, idle, loaded, uploads, gap, memory))  # noqa: T201 - what was measured
     assert set(uploads.statuses) <= {201, 503}
