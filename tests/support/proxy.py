@@ -9,6 +9,10 @@ from enum import Enum, auto
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
+# Turns of the event loop from a connection to the call of who serves it. A server of asyncio that
+# is closed in between leaves the connection open.
+_ACCEPT_TURNS = 4
+
 
 class Mode(Enum):
     """How the relay behaves."""
@@ -34,6 +38,7 @@ class Proxy:
         self.mode = Mode.PASS
         self.delay_seconds = 0.0
         self._server: asyncio.Server | None = None
+        self._closed = False
         self.accepted = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -44,6 +49,9 @@ class Proxy:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
+        self._closed = True
+        for _turn in range(_ACCEPT_TURNS):
+            await asyncio.sleep(0)
         self._server.close()
         for task in list(self._tasks):
             task.cancel()
@@ -65,9 +73,15 @@ class Proxy:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        if self._closed:
+            # It was on its way when the relay ended.
+            writer.close()
+            return
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Also when it is cancelled before it has begun, or while it connects.
+        task.add_done_callback(lambda _: writer.close())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.mode is Mode.CUT:
