@@ -9,6 +9,7 @@ from advanced_alchemy.base import orm_registry
 from alembic import context
 from sqlalchemy import Connection, text
 
+import chitram.accounts.adapters.postgres.rows
 import chitram.delivery.adapters.epoch_row
 import chitram.images.adapters.postgres.rows
 import chitram.platform.outbox  # noqa: F401 - importing registers its row

@@ -12,6 +12,7 @@ import msgspec
 
 from chitram.images.domain.content import Inspection, Received
 from chitram.images.domain.image import Blob, Image
+from chitram.images.domain.rendition import RenditionFormat, RenditionKind
 from chitram.images.domain.upload import Upload
 from chitram.kernel.uow import UnitOfWork
 
@@ -24,6 +25,35 @@ class Inspector(Protocol):
     """
 
     async def inspect(self, received: Received) -> Inspection: ...
+
+
+class Rendered(msgspec.Struct, frozen=True, kw_only=True):
+    """A rendition that was just made: sides in pixels, and all of its bytes."""
+
+    kind: RenditionKind
+    format: RenditionFormat
+    width: int
+    height: int
+    content: bytes
+
+
+class RenderingFailed(Exception):
+    """A blob's picture cannot be rendered; trying again may help, but need not."""
+
+
+class Renderer(Protocol):
+    """Makes renditions of stored blobs, in limited child processes.
+
+    Raises `RenderingFailed`, and `StorageUnavailable` when the spool cannot be read.
+    """
+
+    async def thumbnails(self, original: Received) -> Sequence[Rendered]:
+        """The three thumbnails, from one decode."""
+        ...
+
+    async def optimised(self, original: Received) -> Sequence[Rendered]:
+        """What of `OPTIMISED` and `OPTIMISED_WEBP` is worth its bytes; perhaps nothing."""
+        ...
 
 
 class StoredObject(msgspec.Struct, frozen=True):

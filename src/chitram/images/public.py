@@ -8,11 +8,12 @@ from uuid import UUID
 import msgspec
 
 from chitram.images.domain.errors import ImageNotFound, UploadNotFound
-from chitram.images.domain.keys import blob_key, blob_of_key
+from chitram.images.domain.keys import blob_key, blob_of_key, rendition_key
 from chitram.images.domain.policies import has_expired, may_see
+from chitram.images.domain.rendition import THUMBNAIL_SIDES, Processing, RenditionKind
 from chitram.images.domain.work import IMAGE_ID, PURGE_IMAGE
 from chitram.images.ports import GONE, UNKNOWN, ImageCaches
-from chitram.images.queries import BlobPlaces, ImageQueries, ImageView
+from chitram.images.queries import BlobPlaces, ImageQueries, ImageView, RenditionView
 
 __all__ = [
     "GONE",
@@ -25,6 +26,8 @@ __all__ = [
     "ImageNotFound",
     "ImageQueries",
     "ImageView",
+    "RenditionKind",
+    "RenditionView",
     "ThumbnailBody",
     "blob_key",
     "blob_of_key",
@@ -34,6 +37,7 @@ __all__ = [
     "may_see",
     "parse_image_id",
     "parse_upload_id",
+    "rendition_key",
 ]
 
 
@@ -103,7 +107,9 @@ def image_path(image_id: UUID) -> str:
 
 
 def image_body(view: ImageView) -> ImageBody:
-    """Turn a view into the body that clients get. Renditions do not exist yet: always pending."""
+    """Turn a view into the body that clients get."""
+    thumbnails = _thumbnails(view)
+    is_ready = view.processing == Processing.READY
     return ImageBody(
         id=view.id,
         filename=view.filename,
@@ -114,12 +120,27 @@ def image_body(view: ImageView) -> ImageBody:
         checksum=view.checksum,
         visibility=view.visibility,
         url=f"{image_path(view.id)}/file",
-        processing="pending",
-        thumbnail_ready=False,
-        thumbnail_url=None,
-        thumbnails={},
+        processing=view.processing,
+        thumbnail_ready=is_ready,
+        thumbnail_url=f"{image_path(view.id)}/thumbnail" if is_ready else None,
+        thumbnails=thumbnails,
         owner_id=view.owner_id,
         expires_at=view.expires_at,
         created_at=view.created_at,
         updated_at=view.updated_at,
     )
+
+
+def _thumbnails(view: ImageView) -> dict[str, ThumbnailBody]:
+    """The thumbnails that are there, by the name of their size, smallest first."""
+    made = {rendition.kind: rendition for rendition in view.renditions}
+    return {
+        kind.value: ThumbnailBody(
+            url=f"{image_path(view.id)}/thumbnail?size={kind.value}",
+            width=made[kind].width,
+            height=made[kind].height,
+            file_size=made[kind].file_size,
+        )
+        for kind in THUMBNAIL_SIDES
+        if kind in made
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -9,13 +10,28 @@ from uuid import UUID
 import msgspec
 
 from chitram.images.domain.image import Blob, Image
+from chitram.images.domain.rendition import Rendition
+
+
+class RenditionView(msgspec.Struct, frozen=True, array_like=True):
+    """A rendition of an image: sides in pixels, size in bytes, SHA-256 in hex."""
+
+    kind: str
+    recipe: int
+    content_type: str
+    width: int
+    height: int
+    file_size: int
+    checksum: str
 
 
 class ImageView(msgspec.Struct, frozen=True):
     """Everything that reading an image needs, from one row.
 
-    `width` and `height` are null for images from before they were recorded. `checksum` is the
-    SHA-256 of the stored bytes in hex, `version` grows with every change of the row.
+    `width` and `height` are null for images from before they were recorded. `optimised` says that
+    there will be no more optimised renditions than there are. `checksum` is the
+    SHA-256 of the stored bytes in hex, `version` grows with every change of the row and of what its
+    blob has of renditions.
     """
 
     id: UUID
@@ -33,6 +49,9 @@ class ImageView(msgspec.Struct, frozen=True):
     created_at: datetime
     updated_at: datetime
     version: int
+    processing: str = "pending"
+    optimised: bool = False
+    renditions: tuple[RenditionView, ...] = ()
 
 
 class ImageQueries(Protocol):
@@ -51,7 +70,20 @@ class BlobPlaces(Protocol):
         ...
 
 
-def view_of(image: Image, blob: Blob) -> ImageView:
+def rendition_view(rendition: Rendition) -> RenditionView:
+    """The view of a rendition."""
+    return RenditionView(
+        kind=rendition.kind.value,
+        recipe=rendition.recipe,
+        content_type=rendition.format.media_type,
+        width=rendition.width,
+        height=rendition.height,
+        file_size=rendition.byte_size,
+        checksum=rendition.sha256.hex(),
+    )
+
+
+def view_of(image: Image, blob: Blob, renditions: Sequence[Rendition] = ()) -> ImageView:
     """The view of an image whose entities are at hand."""
     return ImageView(
         id=image.id,
@@ -69,4 +101,7 @@ def view_of(image: Image, blob: Blob) -> ImageView:
         created_at=image.created_at,
         updated_at=image.updated_at,
         version=image.version,
+        processing=blob.processing.value,
+        optimised=blob.optimised,
+        renditions=tuple(map(rendition_view, renditions)),
     )

@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Sizes are bytes and times seconds. An empty `database_url` or `valkey_url` means the embedded
     server of `chitram up`; an empty `storage_urls` means the folder `objects` of the data
     directory. `database_url` is `postgresql://user:password@host:port/name`. Limits per minute are
-    off at 0. Of `secret_keys` the first signs and all verify. `trusted_proxies` and
+    and quotas are off at 0. Of `secret_keys` the first signs and all verify. `trusted_proxies` and
     `rate_limit_allow` are addresses and networks in CIDR notation.
     """
 
@@ -86,6 +86,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decoders: NotNegative = 0
     decode_seconds: Seconds = 15.0
     decode_memory_bytes: Annotated[int, msgspec.Meta(ge=1 << 29)] = 1 << 30
+
+    anonymous_uploads: bool = True
+    registration: Literal["open", "closed"] = "open"
+    quota_bytes: NotNegative = 0
+    quota_images: NotNegative = 0
+    access_token_seconds: Annotated[int, msgspec.Meta(ge=10, le=86_400)] = 900
+    refresh_token_seconds: Annotated[int, msgspec.Meta(ge=60, le=_LONGEST_SECONDS)] = 30 * 86_400
+
+    renderers: NotNegative = 0
+    render_seconds: Seconds = 60.0
+    render_memory_bytes: Annotated[int, msgspec.Meta(ge=1 << 29)] = 1 << 30
+    upkeep_hour: Annotated[int, msgspec.Meta(ge=0, le=23)] = 3
+    integrity_scan_nights: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 30
 
     delete_token_seconds: Annotated[int, msgspec.Meta(ge=0, le=_LONGEST_SECONDS)] = 0
     reconcile_grace_seconds: Annotated[int, msgspec.Meta(ge=1, le=_LONGEST_SECONDS)] = 3600

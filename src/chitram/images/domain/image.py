@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from chitram.images.domain.rendition import Processing
+
 
 class ImageFormat(StrEnum):
     """An image format that may be stored."""
@@ -50,6 +52,8 @@ class Blob:
         width: pixels across as displayed; None for a row older than this column.
         height: pixels down as displayed; None likewise.
         shard: name of the object store that holds it.
+        processing: how far its thumbnails are.
+        optimised: whether all is made of it that is worth making.
     """
 
     id: UUID
@@ -60,6 +64,8 @@ class Blob:
     height: int | None
     shard: str
     state: BlobState = BlobState.LIVE
+    processing: Processing = Processing.PENDING
+    optimised: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

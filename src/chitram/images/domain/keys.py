@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
-# Every key of a blob begins with the one, every key of something unchecked with the other.
+from chitram.images.domain.rendition import RenditionKind
+
+# What a key begins with: a blob, a rendition of one, something that nobody has checked.
 BLOBS = "blobs/"
+RENDITIONS = "renditions/"
 QUARANTINE = "quarantine/"
 
 
@@ -26,6 +29,26 @@ def blob_of_key(key: str) -> UUID | None:
     except ValueError:
         return None
     return blob_id if blob_key(blob_id) == key else None
+
+
+def rendition_key(blob_id: UUID, kind: RenditionKind, recipe: int) -> str:
+    """Key of a rendition's object. It never holds anything but what this recipe makes of this blob."""
+    return f"{renditions_prefix(blob_id)}{kind.value}-{recipe}"
+
+
+def renditions_prefix(blob_id: UUID) -> str:
+    """What the keys of all renditions of a blob begin with, of whatever recipe."""
+    text = str(blob_id)
+    return f"{RENDITIONS}{text[-2:]}/{text}/"
+
+
+def blob_of_rendition_key(key: str) -> UUID | None:
+    """Id of the blob that a rendition's object belongs to, or None for an object that is none."""
+    try:
+        blob_id = UUID(key.rpartition("/")[0].rpartition("/")[2])
+    except ValueError:
+        return None
+    return blob_id if key.startswith(renditions_prefix(blob_id)) else None
 
 
 def quarantine_key(upload_id: UUID) -> str:

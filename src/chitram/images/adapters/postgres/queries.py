@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import asyncpg
+
 from chitram.images.domain.image import ImageFormat
-from chitram.images.queries import ImageView
+from chitram.images.domain.rendition import RenditionFormat
+from chitram.images.queries import ImageView, RenditionView
 from chitram.platform.database import Reader
 
 _FIND = """
 SELECT i.id, i.blob_id, i.owner_id, i.filename, i.visibility, i.expires_at, i.created_at,
-       i.updated_at, i.version, b.shard, b.sha256, b.byte_size, b.format, b.width, b.height
+       i.updated_at, i.version, b.shard, b.sha256, b.byte_size, b.format, b.width, b.height,
+       b.processing, b.optimised_recipe IS NOT NULL AS optimised,
+       ARRAY(
+           SELECT ROW(r.kind, r.recipe, r.format, r.width, r.height, r.byte_size, r.sha256)
+           FROM renditions r WHERE r.blob_id = b.id
+       ) AS renditions
 FROM images i JOIN blobs b ON b.id = i.blob_id
 WHERE i.id = $1
 """
@@ -56,4 +64,13 @@ class PostgresImageQueries:
             created_at=row["created_at"],
             updated_at=row["updated_at"],
             version=row["version"],
+            processing=row["processing"],
+            optimised=row["optimised"],
+            renditions=tuple(map(_rendition, row["renditions"])),
         )
+
+
+def _rendition(row: asyncpg.Record) -> RenditionView:
+    kind, recipe, encoding, width, height, byte_size, sha256 = row
+    media_type = RenditionFormat(encoding).media_type
+    return RenditionView(kind, recipe, media_type, width, height, byte_size, sha256.hex())

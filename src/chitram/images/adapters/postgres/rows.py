@@ -6,12 +6,13 @@ from datetime import datetime
 from uuid import UUID
 
 from advanced_alchemy.base import DefaultBase
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, Text, func, text
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, SmallInteger, Text, func, text
 from sqlalchemy.dialects.postgresql import BYTEA, INET, TIMESTAMP
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat, Visibility
+from chitram.images.domain.rendition import Processing, Rendition, RenditionFormat, RenditionKind
 from chitram.images.domain.upload import Upload
 
 
@@ -29,12 +30,47 @@ class BlobRow(DefaultBase):
     shard: Mapped[str] = mapped_column(Text)
     state: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True), server_default=func.now())
+    processing: Mapped[str] = mapped_column(Text, server_default="pending")
+    thumbnails_recipe: Mapped[int | None] = mapped_column(SmallInteger)
+    optimised_recipe: Mapped[int | None] = mapped_column(SmallInteger)
+    verified_at: Mapped[datetime | None] = mapped_column(TIMESTAMP(timezone=True))
+    damaged_at: Mapped[datetime | None] = mapped_column(TIMESTAMP(timezone=True))
 
     __table_args__ = (
         Index("uq_blobs_live_sha256", "sha256", unique=True, postgresql_where=text("state = 'live'")),
         Index("ix_blobs_without_dimensions", "id", postgresql_where=text("width IS NULL AND state = 'live'")),
         Index("ix_blobs_shard_id", "shard", "id"),
+        *(
+            Index(f"ix_blobs_{recipe}", recipe, "id", postgresql_where=text("state = 'live'"))
+            for recipe in ("thumbnails_recipe", "optimised_recipe")
+        ),
+        Index(
+            "ix_blobs_verified_at",
+            text("verified_at NULLS FIRST"),
+            "id",
+            postgresql_where=text("state = 'live'"),
+        ),
     )
+
+
+class RenditionRow(DefaultBase):
+    """One rendition of a blob."""
+
+    __tablename__ = "renditions"
+
+    blob_id: Mapped[UUID] = mapped_column(
+        PG_UUID(as_uuid=True),
+        ForeignKey("blobs.id", name="fk_renditions_blob_id_blobs", ondelete="CASCADE"),
+        primary_key=True,
+    )
+    kind: Mapped[str] = mapped_column(Text, primary_key=True)
+    recipe: Mapped[int] = mapped_column(SmallInteger)
+    format: Mapped[str] = mapped_column(Text)
+    width: Mapped[int] = mapped_column(Integer)
+    height: Mapped[int] = mapped_column(Integer)
+    byte_size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[bytes] = mapped_column(BYTEA)
+    created_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True), server_default=func.now())
 
 
 class ImageRow(DefaultBase):
@@ -84,6 +120,26 @@ class UploadRow(DefaultBase):
     __table_args__ = (Index("ix_uploads_expires_at", "expires_at"),)
 
 
+class IdempotencyKeyRow(DefaultBase):
+    """A key under which an upload is done once."""
+
+    __tablename__ = "idempotency_keys"
+
+    key_hash: Mapped[bytes] = mapped_column(BYTEA, primary_key=True)
+    request_digest: Mapped[bytes | None] = mapped_column(BYTEA)
+    lease: Mapped[UUID] = mapped_column(PG_UUID(as_uuid=True))
+    leased_until: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True))
+    image_id: Mapped[UUID | None] = mapped_column(PG_UUID(as_uuid=True))
+    sealed_token: Mapped[bytes | None] = mapped_column(BYTEA)
+    created_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True))
+    expires_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True))
+
+    __table_args__ = (
+        Index("ix_idempotency_keys_expires_at", "expires_at"),
+        Index("ix_idempotency_keys_image_id", "image_id", postgresql_where=text("image_id IS NOT NULL")),
+    )
+
+
 def blob_from(row: BlobRow) -> Blob:
     """Read a row as the domain sees it."""
     return Blob(
@@ -95,6 +151,8 @@ def blob_from(row: BlobRow) -> Blob:
         height=row.height,
         shard=row.shard,
         state=BlobState(row.state),
+        processing=Processing(row.processing),
+        optimised=row.optimised_recipe is not None,
     )
 
 
@@ -109,6 +167,35 @@ def row_of_blob(blob: Blob) -> BlobRow:
         height=blob.height,
         shard=blob.shard,
         state=blob.state.value,
+        processing=blob.processing.value,
+    )
+
+
+def rendition_from(row: RenditionRow) -> Rendition:
+    """Read a row as the domain sees it."""
+    return Rendition(
+        blob_id=row.blob_id,
+        kind=RenditionKind(row.kind),
+        recipe=row.recipe,
+        format=RenditionFormat(row.format),
+        width=row.width,
+        height=row.height,
+        byte_size=row.byte_size,
+        sha256=row.sha256,
+    )
+
+
+def row_of_rendition(rendition: Rendition) -> RenditionRow:
+    """Write a new rendition as a row."""
+    return RenditionRow(
+        blob_id=rendition.blob_id,
+        kind=rendition.kind.value,
+        recipe=rendition.recipe,
+        format=rendition.format.value,
+        width=rendition.width,
+        height=rendition.height,
+        byte_size=rendition.byte_size,
+        sha256=rendition.sha256,
     )
 
 

@@ -1,0 +1,1 @@
+"""What accounts use of the outside."""
