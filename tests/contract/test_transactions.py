@@ -11,6 +11,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from chitram.images.adapters.postgres.rows import BlobRow
+from chitram.images.adapters.postgres.unit_of_work import PostgresTransactions
 from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat, Visibility
 from chitram.images.domain.upload import Upload
 from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, DROP_COPY, MAKE_RENDITIONS, SHARD
@@ -190,6 +192,33 @@ async def test_pages_through_blobs_without_dimensions(transactions: Transactions
         filled = await transaction.blobs.find_live(blank[0].sha256)
         assert filled is not None
         assert (filled.width, filled.height) == (10, 20)
+
+
+async def test_damage_is_kept_from_when_it_was_first_seen(transactions: Transactions) -> None:
+    blob, first = a_blob(), datetime.now(UTC)
+    await keep(transactions, blob)
+    seen = []
+    for hours, is_intact in enumerate((False, False, True, False)):
+        async with transactions.begin() as transaction:
+            await transaction.blobs.set_verified(blob.id, first + hours * HOUR, is_intact=is_intact)
+            await transaction.commit()
+        seen.append(await marks(transactions, blob.id))
+    assert seen == [
+        (first, first),
+        (first + HOUR, first),
+        (first + 2 * HOUR, None),
+        (first + 3 * HOUR, first + 3 * HOUR),
+    ]
+
+
+async def marks(transactions: Transactions, blob_id: UUID) -> tuple[datetime | None, datetime | None]:
+    """When a blob was verified, and since when it is known to be damaged."""
+    if isinstance(transactions, FakeTransactions):
+        return transactions.tables.verified[blob_id]
+    assert isinstance(transactions, PostgresTransactions)
+    async with transactions.begin() as transaction:
+        row = await transaction.session.get_one(BlobRow, blob_id)
+        return row.verified_at, row.damaged_at
 
 
 def an_upload(**fields: Any) -> Upload:

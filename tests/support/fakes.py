@@ -46,9 +46,11 @@ class Tables:
     blobs: dict[UUID, Blob] = field(default_factory=dict)
     uploads: dict[UUID, Upload] = field(default_factory=dict)
     outbox: dict[UUID, tuple[str, dict[str, str]]] = field(default_factory=dict)
+    # By blob: when it was verified, and since when it is known to be damaged.
+    verified: dict[UUID, tuple[datetime, datetime | None]] = field(default_factory=dict)
 
     def snapshot(self) -> Tables:
-        return Tables(copy(self.images), copy(self.blobs), copy(self.uploads), copy(self.outbox))
+        return Tables(**{name: copy(table) for name, table in vars(self).items()})
 
 
 class FakeTransactions:
@@ -137,6 +139,10 @@ class FakeBlobs:
 
     async def set_dimensions(self, blob_id: UUID, width: int, height: int) -> None:
         self._tables.blobs[blob_id] = replace(self._tables.blobs[blob_id], width=width, height=height)
+
+    async def set_verified(self, blob_id: UUID, at: datetime, *, is_intact: bool) -> None:
+        _, damaged_at = self._tables.verified.get(blob_id, (at, None))
+        self._tables.verified[blob_id] = (at, None if is_intact else damaged_at or at)
 
 
 class FakeImages:

@@ -201,6 +201,10 @@ class BlobRepository(Protocol):
 
     async def set_dimensions(self, blob_id: UUID, width: int, height: int) -> None: ...
 
+    async def set_verified(self, blob_id: UUID, at: datetime, *, is_intact: bool) -> None:
+        """Say when a blob's object was last read, and since when it is known to be damaged."""
+        ...
+
 
 class StaleBlob(Exception):
     """A blob's id is too old for its object to be sure to exist still."""

@@ -33,6 +33,7 @@ from chitram.images.use_cases.move_blobs import MoveBlobs
 from chitram.images.use_cases.receive_upload import ReceiveUpload
 from chitram.images.use_cases.reconcile_store import ReconcileStore
 from chitram.images.use_cases.upload_image import UploadImage, UploadRules
+from chitram.images.use_cases.verify_blob import VerifyBlob
 from chitram.kernel.clock import Clock
 from chitram.platform.database import Reader
 from chitram.platform.objects.registry import ObjectStores
@@ -148,3 +149,4 @@ class ImagesUseCases(Provider):
     expire_images = provide(ExpireImages)
     backfill_dimensions = provide(BackfillDimensions)
     reconcile_store = provide(ReconcileStore)
+    verify_blob = provide(VerifyBlob)

@@ -107,6 +107,12 @@ class PostgresBlobs:
             update(BlobRow).where(BlobRow.id == blob_id).values(width=width, height=height)
         )
 
+    async def set_verified(self, blob_id: UUID, at: datetime, *, is_intact: bool) -> None:
+        damaged_at = None if is_intact else func.coalesce(BlobRow.damaged_at, at)
+        await self._session.execute(
+            update(BlobRow).where(BlobRow.id == blob_id).values(verified_at=at, damaged_at=damaged_at)
+        )
+
 
 class PostgresImages:
     """Images inside one transaction."""
