@@ -166,8 +166,13 @@ def _idempotency_keys() -> None:
     )
 
 
+def _outbox() -> None:
+    op.add_column("outbox", sa.Column("failures", sa.Integer(), server_default="0", nullable=False))
+
+
 def upgrade() -> None:
     """Apply the change."""
+    _outbox()
     _accounts()
     _renditions()
     _idempotency_keys()
@@ -175,6 +180,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take the change back; for tests, production only goes forward."""
+    op.drop_column("outbox", "failures")
     op.drop_table("idempotency_keys")
     for index in ("verified_at", "optimised_recipe", "thumbnails_recipe"):
         op.drop_index(f"ix_blobs_{index}", "blobs")

@@ -11,28 +11,49 @@ import pytest
 from sqlalchemy import text, update
 
 from chitram.kernel.errors import StorageUnavailable
-from chitram.platform.background import OutboxRunner
+from chitram.platform.background import Job, OutboxRunner
 from chitram.platform.database import SqlUnitOfWork
-from chitram.platform.outbox import MAX_ATTEMPTS, OutboxEntry, OutboxRow, backoff
+from chitram.platform.outbox import OutboxEntry, OutboxRow, backoff
+from chitram.platform.queue import QueueName
 from tests.support.database import Database, outbox_ids
 
 KIND = "test.work"
 
 
-class Jobs:
+class Work(Job):
     """Counts what it was asked to do, and fails while `error` is set."""
 
-    def __init__(self, database: Database) -> None:
-        self.done: list[OutboxEntry] = []
-        self.error: Exception | None = None
-        self.runner = OutboxRunner(
-            lambda: SqlUnitOfWork(database.sessions, database.relay), {KIND: self.work}
-        )
+    kind = KIND
+    queue = QueueName.UPKEEP
+    seconds = 5.0
+    attempts = 3
 
-    async def work(self, entry: OutboxEntry) -> None:
+    def __init__(self) -> None:
+        self.done: list[OutboxEntry] = []
+        self.mourned: list[UUID] = []
+        self.error: Exception | None = None
+        self.last_error: Exception | None = None
+
+    async def __call__(self, entry: OutboxEntry) -> None:
         self.done.append(entry)
         if self.error:
             raise self.error
+
+    async def given_up(self, entry: OutboxEntry) -> None:
+        self.mourned.append(entry.id)
+        if self.last_error:
+            raise self.last_error
+
+
+class Jobs:
+    """A runner of one sort of work."""
+
+    def __init__(self, database: Database) -> None:
+        self.work = Work()
+        self.runner = OutboxRunner(lambda: SqlUnitOfWork(database.sessions, database.relay), [self.work])
+
+    async def attempt(self, entry_id: UUID) -> None:
+        await self.runner.run({}, entry_id=str(entry_id))
 
 
 async def add(database: Database, kind: str = KIND) -> UUID:
@@ -94,15 +115,15 @@ async def test_an_entry_is_due_until_it_was_handed_over_and_again_after_a_while(
 
 async def test_runs_the_job_of_an_entry(database: Database) -> None:
     jobs, entry_id = Jobs(database), await add(database)
-    await jobs.runner.run({}, entry_id=str(entry_id))
-    assert [(entry.id, entry.payload) for entry in jobs.done] == [(entry_id, {"n": "1"})]
+    await jobs.attempt(entry_id)
+    assert [(entry.id, entry.payload) for entry in jobs.work.done] == [(entry_id, {"n": "1"})]
 
 
 async def test_leaves_alone_what_is_gone_or_not_its_kind(database: Database) -> None:
     jobs, other = Jobs(database), await add(database, "other.kind")
-    await jobs.runner.run({}, entry_id=str(other))
-    await jobs.runner.run({}, entry_id=str(uuid4()))
-    assert jobs.done == []
+    await jobs.attempt(other)
+    await jobs.attempt(uuid4())
+    assert jobs.work.done == []
     assert await outbox_ids(database.transactions) == {other}
 
 
@@ -114,8 +135,8 @@ async def test_records_a_failure_and_waits_before_the_next_attempt(
     database: Database, error: Exception, recorded: str
 ) -> None:
     jobs, entry_id = Jobs(database), await add(database)
-    jobs.error = error
-    await jobs.runner.run({}, entry_id=str(entry_id))
+    jobs.work.error = error
+    await jobs.attempt(entry_id)
     assert await due(database) == []
     async with database.transactions.begin() as transaction:
         row = await transaction.session.get_one(OutboxRow, entry_id)
@@ -125,21 +146,22 @@ async def test_records_a_failure_and_waits_before_the_next_attempt(
 
 async def test_gives_up_after_the_last_attempt_but_keeps_the_entry(database: Database) -> None:
     jobs, entry_id = Jobs(database), await add(database)
-    jobs.error = ValueError("always")
-    for _ in range(MAX_ATTEMPTS):
+    jobs.work.error = ValueError("always")
+    for _ in range(Work.attempts):
         await make_due(database)
         assert await due(database) == [entry_id]
-        await jobs.runner.run({}, entry_id=str(entry_id))
+        await jobs.attempt(entry_id)
     await make_due(database)
     assert await due(database) == []
-    await jobs.runner.run({}, entry_id=str(entry_id))
-    assert len(jobs.done) == MAX_ATTEMPTS
+    await jobs.attempt(entry_id)
+    assert len(jobs.work.done) == Work.attempts
+    assert jobs.work.mourned == [entry_id]
     assert await outbox_ids(database.transactions) == {entry_id}
 
 
 async def test_a_failure_of_what_is_gone_is_nothing(database: Database) -> None:
     async with database.transactions.begin() as transaction:
-        assert not await transaction.outbox.failed(uuid4(), "late")
+        await transaction.outbox.failed(uuid4(), "late", counts=True)
 
 
 def test_waits_twice_as_long_each_time_up_to_ten_minutes() -> None:
@@ -155,43 +177,65 @@ def test_waits_twice_as_long_each_time_up_to_ten_minutes() -> None:
 
 async def test_never_gives_up_on_an_outage(database: Database) -> None:
     jobs, entry_id = Jobs(database), await add(database)
-    jobs.error = StorageUnavailable()
-    for _ in range(MAX_ATTEMPTS + 2):
+    jobs.work.error = StorageUnavailable()
+    for _ in range(Work.attempts + 2):
         await make_due(database)
         assert await due(database) == [entry_id]
-        await jobs.runner.run({}, entry_id=str(entry_id))
+        await jobs.attempt(entry_id)
 
 
-async def test_a_job_that_takes_too_long_has_failed(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("chitram.platform.background.JOB_SECONDS", 10.05)
-    entry_id, forever = await add(database), asyncio.Event()
+async def test_what_an_outage_cost_is_not_missing_when_the_work_itself_fails(database: Database) -> None:
+    jobs, entry_id = Jobs(database), await add(database)
+    for error in (*[StorageUnavailable()] * Work.attempts, *[ValueError("odd")] * (Work.attempts - 1)):
+        jobs.work.error = error
+        await jobs.attempt(entry_id)
+    assert jobs.work.mourned == []
+    await jobs.attempt(entry_id)
+    assert jobs.work.mourned == [entry_id]
 
-    async def hang(entry: OutboxEntry) -> None:
-        await forever.wait()
 
-    runner = OutboxRunner(lambda: SqlUnitOfWork(database.sessions, database.relay), {KIND: hang})
+async def test_nothing_is_given_up_that_cannot_be_said_to_be(database: Database) -> None:
+    jobs, entry_id = Jobs(database), await add(database)
+    jobs.work.error, jobs.work.last_error = ValueError("odd"), StorageUnavailable()
+    for _ in range(Work.attempts):
+        await jobs.attempt(entry_id)
+    await make_due(database)
+    assert await due(database) == [entry_id]
+    jobs.work.last_error = None
+    await jobs.attempt(entry_id)
+    await make_due(database)
+    assert await due(database) == []
+
+
+async def test_a_job_that_takes_too_long_has_failed(database: Database) -> None:
+    class Hanging(Work):
+        seconds = 0.05
+
+        async def __call__(self, entry: OutboxEntry) -> None:
+            await asyncio.Event().wait()
+
+    entry_id = await add(database)
+    runner = OutboxRunner(lambda: SqlUnitOfWork(database.sessions, database.relay), [Hanging()])
     await runner.run({}, entry_id=str(entry_id))
     async with database.transactions.begin() as transaction:
         row = await transaction.session.get_one(OutboxRow, entry_id)
-        assert (row.attempts, row.last_error) == (1, "TimeoutError: ")
+        assert (row.attempts, row.last_error) == (1, "TimeoutError: took too long")
 
 
 async def test_what_was_given_up_is_listed_and_starts_afresh(database: Database) -> None:
     jobs, entry_id = Jobs(database), await add(database)
-    jobs.error = ValueError("always")
-    for _ in range(MAX_ATTEMPTS):
-        await jobs.runner.run({}, entry_id=str(entry_id))
+    jobs.work.error = ValueError("always")
+    for _ in range(Work.attempts):
+        await jobs.attempt(entry_id)
     async with database.transactions.begin() as transaction:
         [entry] = await transaction.outbox.dead(10)
-        assert (entry.id, entry.attempts, entry.last_error) == (entry_id, MAX_ATTEMPTS, "ValueError: always")
+        assert (entry.id, entry.attempts, entry.last_error) == (entry_id, Work.attempts, "ValueError: always")
         assert await transaction.outbox.requeue_dead() == 1
         await transaction.commit()
     assert await due(database) == [entry_id]
-    jobs.error = None
-    await jobs.runner.run({}, entry_id=str(entry_id))
-    assert len(jobs.done) == MAX_ATTEMPTS + 1
+    jobs.work.error = None
+    await jobs.attempt(entry_id)
+    assert len(jobs.work.done) == Work.attempts + 1
 
 
 async def test_whether_something_is_owed_is_asked_of_an_index(database: Database) -> None:

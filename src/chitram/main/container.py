@@ -19,6 +19,7 @@ from chitram.images.entrypoints.jobs import DeleteBlobJob, DropCopyJob
 from chitram.images.providers import ImagesAdapters, ImagesUseCases
 from chitram.kernel.clock import Clock, SystemClock
 from chitram.kernel.errors import StorageUnavailable
+from chitram.platform.background import Job
 from chitram.platform.database import Reader, make_engine, make_reader
 from chitram.platform.health import Health
 from chitram.platform.http.limits import BodyLimits, SendLimits
@@ -33,7 +34,7 @@ from chitram.platform.settings import Settings, spool_dir
 from chitram.platform.valkey import ValkeyGuard, make_valkey
 
 # What the worker of this release can do; other work waits in the outbox for one that can.
-JOB_KINDS = (DeleteBlobJob.kind, DropCopyJob.kind, PurgeImageJob.kind)
+JOBS: tuple[type[Job], ...] = (DeleteBlobJob, DropCopyJob, PurgeImageJob)
 _FORM_FIELDS = 20
 # A Valkey that hangs delays nobody longer, not even who asks for the state of everything.
 _PING_SECONDS = 0.2
@@ -97,7 +98,7 @@ class PlatformProvider(Provider):
 
     @provide
     async def relay(self, queue: Queue, client: Valkey) -> AsyncIterator[Relay]:
-        relay = QueueRelay(queue, JOB_KINDS, ValkeyGuard(client))
+        relay = QueueRelay(queue, [job.kind for job in JOBS], ValkeyGuard(client))
         yield relay
         await relay.drain()
 

@@ -14,14 +14,12 @@ from saq import Queue, Worker
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from valkey.exceptions import ValkeyError
 
-from chitram.delivery.entrypoints.jobs import PurgeImageJob
-from chitram.images.entrypoints.jobs import DeleteBlobJob, DropCopyJob
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.clear_uploads import ClearUploads
 from chitram.images.use_cases.expire_images import ExpireImages
-from chitram.main.container import JOB_KINDS, make_container
+from chitram.main.container import JOBS, make_container
 from chitram.main.stores import require_stores
-from chitram.platform.background import Job, OutboxRunner, every
+from chitram.platform.background import OutboxRunner, every
 from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.logging import configure_logging
 from chitram.platform.outbox import Relay
@@ -85,13 +83,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 async def _runner(container: AsyncContainer) -> OutboxRunner:
     sessions = await container.get(async_sessionmaker[AsyncSession])
     relay = await container.get(Relay)
-    jobs: dict[str, Job] = {
-        DeleteBlobJob.kind: await container.get(DeleteBlobJob),
-        DropCopyJob.kind: await container.get(DropCopyJob),
-        PurgeImageJob.kind: await container.get(PurgeImageJob),
-    }
-    if set(jobs) != set(JOB_KINDS):
-        raise AssertionError("JOB_KINDS does not say what this worker can do")
+    jobs = [await container.get(job) for job in JOBS]
     return OutboxRunner(lambda: SqlUnitOfWork(sessions, relay), jobs)
 
 

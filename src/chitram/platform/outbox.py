@@ -19,7 +19,6 @@ from chitram.kernel.ids import new_id
 
 # An entry that was handed to the queue this long ago and is still not done is handed over again.
 REQUEUE_AFTER = timedelta(seconds=30)
-MAX_ATTEMPTS = 10
 _FIRST_BACKOFF_SECONDS = 2
 _LONGEST_BACKOFF_SECONDS = 600
 _ERROR_CHARACTERS = 2000
@@ -37,6 +36,8 @@ class OutboxRow(DefaultBase):
     run_after: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True), server_default=func.now())
     enqueued_at: Mapped[datetime | None] = mapped_column(TIMESTAMP(timezone=True))
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    # Of the attempts those that failed by themselves, not for something that was away.
+    failures: Mapped[int] = mapped_column(Integer, server_default="0")
     last_error: Mapped[str | None] = mapped_column(Text)
     dead_at: Mapped[datetime | None] = mapped_column(TIMESTAMP(timezone=True))
 
@@ -52,11 +53,12 @@ class OutboxRow(DefaultBase):
 
 
 class OutboxEntry(msgspec.Struct, frozen=True):
-    """An entry as the queue and its handlers see it."""
+    """An entry as the queue and its handlers see it; `failures` are those before this attempt."""
 
     id: UUID
     kind: str
     payload: Mapping[str, str] = {}
+    failures: int = 0
 
 
 class DeadEntry(msgspec.Struct, frozen=True):
@@ -125,7 +127,7 @@ class SqlOutbox:
         row = await self._session.get(OutboxRow, entry_id)
         if row is None or row.dead_at is not None:
             return None
-        return OutboxEntry(id=entry_id, kind=row.kind, payload=row.payload)
+        return OutboxEntry(id=entry_id, kind=row.kind, payload=row.payload, failures=row.failures)
 
     async def due(self, kinds: Sequence[str], limit: int) -> list[OutboxEntry]:
         """Entries that should be in the queue now and may not be, oldest first."""
@@ -167,26 +169,30 @@ class SqlOutbox:
         revived = await self._session.scalars(
             update(OutboxRow)
             .where(OutboxRow.dead_at.is_not(None))
-            .values(dead_at=None, attempts=0, run_after=func.now(), enqueued_at=None)
+            .values(dead_at=None, attempts=0, failures=0, run_after=func.now(), enqueued_at=None)
             .returning(OutboxRow.id)
         )
         return len(revived.all())
 
-    async def failed(self, entry_id: UUID, error: str, *, may_pass: bool = False) -> bool:
-        """Count a failed attempt and set the time of the next; True when there will be none.
+    async def failed(self, entry_id: UUID, error: str, *, counts: bool, is_last: bool = False) -> None:
+        """Record a failed attempt and set the time of the next, unless it was the last.
 
-        What `may_pass` by itself, as an outage does, is tried for ever.
+        Args:
+            entry_id: what was attempted.
+            error: what an administrator may read.
+            counts: whether it counts among those after which an entry is given up.
+            is_last: give it up.
         """
         row = await self._session.get(OutboxRow, entry_id, with_for_update=True)
         if row is None:
-            return False
+            return
         row.attempts += 1
+        row.failures += counts
         row.last_error = error[:_ERROR_CHARACTERS]
         row.enqueued_at = None
         row.run_after = datetime.now(UTC) + backoff(row.attempts)
-        if row.attempts >= MAX_ATTEMPTS and not may_pass:
+        if is_last:
             row.dead_at = datetime.now(UTC)
-        return row.dead_at is not None
 
 
 def backoff(attempts: int) -> timedelta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection, Sequence
+from enum import StrEnum
 from typing import Any, cast
 
 from saq import Queue
@@ -17,10 +18,23 @@ from chitram.platform.valkey import ValkeyGuard, ValkeyUnavailable
 QUEUE_NAME = "chitram"
 # One job function for all kinds: what is to be done stands in the outbox row.
 OUTBOX_JOB = "run_outbox_entry"
-JOB_SECONDS = 120
 # Forget finished jobs quickly: their key would keep the same entry from being enqueued again.
 _RESULT_SECONDS = 1
 _ENQUEUE_SECONDS = 1.0
+_LONGEST_JOB_SECONDS = 3600
+
+
+class QueueName(StrEnum):
+    """The queues, the most urgent first."""
+
+    # Somebody must not see something any more, or space has to be freed; short.
+    URGENT = "urgent"
+    # Thumbnails of what was just uploaded.
+    THUMBNAILS = "thumbnails"
+    # What makes good images better.
+    OPTIMISE = "optimise"
+    # What nobody waits for.
+    UPKEEP = "upkeep"
 
 
 def make_queue(client: Valkey) -> Queue:
@@ -34,7 +48,7 @@ async def enqueue(queue: Queue, entry: OutboxEntry) -> None:
         OUTBOX_JOB,
         key=str(entry.id),
         entry_id=str(entry.id),
-        timeout=JOB_SECONDS,
+        timeout=_LONGEST_JOB_SECONDS,
         retries=1,  # attempts are counted in the outbox, which survives the queue
         ttl=_RESULT_SECONDS,
     )

@@ -8,17 +8,21 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from chitram.images.public import GONE, IMAGE_ID, PURGE_IMAGE, ImageCaches
 from chitram.kernel.errors import DatabaseUnavailable
+from chitram.platform.background import Job
 from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.outbox import OutboxEntry, Relay
+from chitram.platform.queue import QueueName
 
 
-class PurgeImageJob:
+class PurgeImageJob(Job):
     """Settles `image.purge` entries: nothing that was kept of a removed image is shown any more.
 
     Who removed it has done so already, unless its process ended in between.
     """
 
     kind = PURGE_IMAGE
+    queue = QueueName.URGENT
+    seconds = 10.0
 
     def __init__(self, caches: ImageCaches, sessions: async_sessionmaker[AsyncSession], relay: Relay) -> None:
         self._caches = caches
