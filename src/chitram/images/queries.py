@@ -14,7 +14,7 @@ from chitram.images.domain.rendition import Rendition
 
 
 class RenditionView(msgspec.Struct, frozen=True, array_like=True):
-    """A rendition of an image: sides in pixels, size in bytes, SHA-256 in hex."""
+    """A rendition of an image: sides in pixels, size in bytes, SHA-256 in hex, when it was made."""
 
     kind: str
     recipe: int
@@ -23,6 +23,7 @@ class RenditionView(msgspec.Struct, frozen=True, array_like=True):
     height: int
     file_size: int
     checksum: str
+    created_at: datetime
 
 
 class ImageView(msgspec.Struct, frozen=True):
@@ -80,6 +81,7 @@ def rendition_view(rendition: Rendition) -> RenditionView:
         height=rendition.height,
         file_size=rendition.byte_size,
         checksum=rendition.sha256.hex(),
+        created_at=rendition.created_at,
     )
 
 

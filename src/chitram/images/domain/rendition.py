@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -68,6 +69,7 @@ class Rendition:
         height: pixels down.
         byte_size: length in bytes.
         sha256: digest of its bytes, 32 bytes.
+        created_at: when these bytes were made; another recipe makes others later.
     """
 
     blob_id: UUID
@@ -78,3 +80,4 @@ class Rendition:
     height: int
     byte_size: int
     sha256: bytes
+    created_at: datetime

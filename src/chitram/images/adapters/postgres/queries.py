@@ -16,7 +16,7 @@ SELECT i.id, i.blob_id, i.owner_id, i.filename, i.visibility, i.expires_at, i.cr
        i.updated_at, i.version, b.shard, b.sha256, b.byte_size, b.format, b.width, b.height,
        b.processing, b.optimised_recipe IS NOT NULL AS optimised,
        ARRAY(
-           SELECT ROW(r.kind, r.recipe, r.format, r.width, r.height, r.byte_size, r.sha256)
+           SELECT ROW(r.kind, r.recipe, r.format, r.width, r.height, r.byte_size, r.sha256, r.created_at)
            FROM renditions r WHERE r.blob_id = b.id
        ) AS renditions
 FROM images i JOIN blobs b ON b.id = i.blob_id
@@ -71,6 +71,6 @@ class PostgresImageQueries:
 
 
 def _rendition(row: asyncpg.Record) -> RenditionView:
-    kind, recipe, encoding, width, height, byte_size, sha256 = row
+    kind, recipe, encoding, width, height, byte_size, sha256, created_at = row
     media_type = RenditionFormat(encoding).media_type
-    return RenditionView(kind, recipe, media_type, width, height, byte_size, sha256.hex())
+    return RenditionView(kind, recipe, media_type, width, height, byte_size, sha256.hex(), created_at)

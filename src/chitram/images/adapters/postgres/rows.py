@@ -182,6 +182,7 @@ def rendition_from(row: RenditionRow) -> Rendition:
         height=row.height,
         byte_size=row.byte_size,
         sha256=row.sha256,
+        created_at=row.created_at,
     )
 
 
@@ -196,6 +197,7 @@ def row_of_rendition(rendition: Rendition) -> RenditionRow:
         height=rendition.height,
         byte_size=rendition.byte_size,
         sha256=rendition.sha256,
+        created_at=rendition.created_at,
     )
 
 
