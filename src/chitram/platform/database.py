@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from chitram.kernel.errors import CommitUncertain, DatabaseUnavailable
+from chitram.kernel.uow import UnitOfWork
 from chitram.platform.outbox import Relay, SqlOutbox
 from chitram.platform.settings import Settings
 
@@ -182,3 +183,10 @@ class SqlUnitOfWork:
         self._commit_sent = True
         await self.session.commit()
         self._relay.notify(self.outbox.added)
+
+
+def session_of(transaction: UnitOfWork) -> AsyncSession:
+    """The session under a transaction that another module began, to change tables of one's own in it."""
+    if not isinstance(transaction, SqlUnitOfWork):
+        raise TypeError(f"{type(transaction).__name__} is no transaction of this database")
+    return transaction.session

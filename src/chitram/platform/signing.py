@@ -20,7 +20,7 @@ class Signer:
     def __init__(self, keys: tuple[str, ...], purpose: str) -> None:
         if not keys:
             raise ValueError("there is no key to sign with")
-        self._keys = [_derived(key, purpose) for key in keys]
+        self._keys = [derived_key(key, purpose) for key in keys]
 
     def sign(self, *fields: str) -> str:
         """Return the signature of `fields`: 43 characters of base64url."""
@@ -33,7 +33,8 @@ class Signer:
         return any(right)
 
 
-def _derived(key: str, purpose: str) -> bytes:
+def derived_key(key: str, purpose: str) -> bytes:
+    """Derive from a secret the key of one purpose: 32 bytes that tell nothing of the secret or another."""
     return hmac.digest(key.encode("utf-8", "surrogatepass"), _message((purpose,)), hashlib.sha256)
 
 

@@ -1,0 +1,73 @@
+"""What is read of accounts, and the views that reading returns."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+
+class SessionView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request with an access token has to know of its session and its account.
+
+    Attributes:
+        session_id: the session.
+        user_id: whose it is.
+        is_active: whether the account is.
+        is_admin: whether the account is an administrator's.
+        expires_at: when the session ends unless it is renewed before.
+        revoked: whether it was ended: by signing out, by an administrator, or by a stolen token.
+    """
+
+    session_id: UUID
+    user_id: UUID
+    is_active: bool
+    is_admin: bool
+    expires_at: datetime
+    revoked: bool
+
+
+class SessionQueries(Protocol):
+    """Reads sessions, from the primary."""
+
+    async def find(self, session_id: UUID) -> SessionView | None:
+        """The session as it is now; None when it never was or was cleared away since."""
+        ...
+
+
+class AccountView(msgspec.Struct, frozen=True, kw_only=True):
+    """An account as its owner sees it. Bytes and images; a quota of None is without a limit."""
+
+    id: UUID
+    email: str
+    is_active: bool
+    is_admin: bool
+    created_at: datetime
+    used_bytes: int
+    used_images: int
+    quota_bytes: int | None
+    quota_images: int | None
+
+
+class CredentialsView(msgspec.Struct, frozen=True, kw_only=True):
+    """What signing in to an account takes.
+
+    `familiar` says whether somebody who knew the password has come from this origin before.
+    """
+
+    user_id: UUID
+    password_hash: str
+    is_active: bool
+    familiar: bool
+
+
+class AccountQueries(Protocol):
+    """Reads accounts, from the primary."""
+
+    async def find(self, user_id: UUID) -> AccountView | None: ...
+
+    async def credentials(self, email_key: str, origin: bytes | None) -> CredentialsView | None:
+        """What signing in to the account of an address takes; `origin` is a hash of who asks."""
+        ...
