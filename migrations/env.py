@@ -10,9 +10,9 @@ from alembic import context
 from sqlalchemy import Connection, text
 
 import chitram.accounts.adapters.postgres.rows
-import chitram.delivery.adapters.epoch_row
 import chitram.images.adapters.postgres.rows
-import chitram.platform.outbox  # noqa: F401 - importing registers its row
+import chitram.platform.outbox
+import chitram.platform.shared_cache.epoch_row  # noqa: F401 - importing registers its row
 
 if TYPE_CHECKING:
     from advanced_alchemy.alembic.commands import AlembicCommandConfig

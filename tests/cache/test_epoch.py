@@ -7,9 +7,8 @@ import time
 
 import pytest
 
-from chitram.delivery.adapters.metadata_cache.entries import FRESH_SECONDS
-from chitram.delivery.adapters.metadata_cache.epoch import Epochs, KnownEpoch, PostgresEpochs
 from chitram.kernel.errors import DatabaseUnavailable
+from chitram.platform.shared_cache.epoch import FRESH_SECONDS, Epochs, KnownEpoch, PostgresEpochs
 from tests.support.caches import FakeEpochs
 from tests.support.database import Database
 

@@ -11,10 +11,10 @@ from uuid import uuid4
 import pytest
 
 from chitram.delivery.adapters.metadata_cache.entries import LocalEntries
-from chitram.delivery.adapters.metadata_cache.epoch import KnownEpoch
 from chitram.delivery.adapters.metadata_cache.subscriber import Subscriber
 from chitram.images.public import GONE, UNKNOWN
 from chitram.platform.settings import Settings
+from chitram.platform.shared_cache.epoch import KnownEpoch
 from chitram.platform.valkey import ValkeyUnavailable, make_valkey
 from tests.support.caches import CacheProcess, FakeEpochs, Rows
 from tests.support.proxy import Mode, Proxy

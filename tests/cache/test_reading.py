@@ -9,14 +9,16 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from chitram.delivery.adapters.metadata_cache import images
-from chitram.delivery.adapters.metadata_cache.codec import SHAPE, UnreadableValue, decode, encode, shape_of
-from chitram.delivery.adapters.metadata_cache.entries import FRESH_SECONDS, Load, LocalEntries
+from chitram.delivery.adapters.metadata_cache.entries import Load, LocalEntries
 from chitram.delivery.adapters.metadata_cache.images import DirectImages
-from chitram.delivery.adapters.metadata_cache.shared import LOOK_SECONDS, Known, Turn
+from chitram.delivery.adapters.metadata_cache.values import CODEC
 from chitram.delivery.ports import XCache
 from chitram.images.public import ImageView, image_body
 from chitram.kernel.errors import DatabaseUnavailable
+from chitram.platform.shared_cache import reading
+from chitram.platform.shared_cache.codec import UnreadableValue, shape_of
+from chitram.platform.shared_cache.entries import LOOK_SECONDS, Known, Turn
+from chitram.platform.shared_cache.epoch import FRESH_SECONDS
 from tests.support.caches import CacheProcess, Rows, a_view
 from tests.support.proxy import Mode, Proxy
 
@@ -87,7 +89,7 @@ async def test_one_who_goes_away_does_not_take_the_answer_of_the_others_along(
 async def test_a_waiting_process_goes_to_the_database_itself_in_the_end(
     here: CacheProcess, there: CacheProcess, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "_PAUSES", (0.001, 0.001))
+    monkeypatch.setattr(reading, "_PAUSES", (0.001, 0.001))
     image_id = rows.add()
     with rows.held():
         holder = asyncio.create_task(here.sees(image_id))
@@ -105,7 +107,7 @@ async def test_a_slow_valkey_makes_for_fewer_looks_and_no_longer_wait(
     looks = 0
     look = here.shared.look
 
-    async def counted(image_id: UUID, epoch: int, token: bytes) -> Known | Turn:
+    async def counted(image_id: UUID, epoch: int, token: bytes) -> Known[ImageView] | Turn:
         nonlocal looks
         looks += 1
         return await look(image_id, epoch, token)
@@ -190,12 +192,12 @@ async def test_no_process_reads_what_was_written_in_another_shape(
     image_id = rows.add()
     await here.sees(image_id)
     # The same fields, but they mean something else.
-    other = encode(rows.views[image_id]).replace(SHAPE, b"\0" * len(SHAPE))
+    other = CODEC.encode(rows.views[image_id]).replace(CODEC.shape, b"\0" * len(CODEC.shape))
     [key] = [key async for key in there.client.scan_iter(f"*{image_id}*")]
     await there.client.set(key, other)
     assert (await there.images.find(image_id))[1] is XCache.MISS
     # It is overwritten, for this release reads on.
-    assert decode(await there.client.get(key)) == rows.views[image_id]
+    assert CODEC.decode(await there.client.get(key)) == rows.views[image_id]
 
 
 async def test_a_damaged_value_is_read_again_from_the_database(
@@ -204,7 +206,7 @@ async def test_a_damaged_value_is_read_again_from_the_database(
     image_id = rows.add()
     await here.sees(image_id)
     [key] = [key async for key in there.client.scan_iter(f"*{image_id}*")]
-    await there.client.set(key, encode(rows.views[image_id])[:-3])
+    await there.client.set(key, CODEC.encode(rows.views[image_id])[:-3])
     assert await there.sees(image_id) == rows.views[image_id]
     assert rows.asked == 2
 
@@ -224,10 +226,10 @@ async def test_values_of_a_server_that_was_started_again_are_not_found(
 
 def test_a_view_comes_back_as_it_was_written() -> None:
     view = a_view()
-    assert decode(encode(view)) == view
-    assert decode(encode(None)) is None
+    assert CODEC.decode(CODEC.encode(view)) == view
+    assert CODEC.decode(CODEC.encode(None)) is None
     with pytest.raises(UnreadableValue):
-        decode(b"nonsense")
+        CODEC.decode(b"nonsense")
 
 
 def test_the_shape_follows_the_fields_and_their_types() -> None:
@@ -245,8 +247,8 @@ def test_the_shape_follows_the_fields_and_their_types() -> None:
         More,
         Same,
     ]
-    assert len({shape_of(kind) for kind in kinds}) == len(kinds)
-    assert shape_of(ImageView) == SHAPE != shape_of(ImageView, meaning=2)
+    assert len({shape_of(kind, 1) for kind in kinds}) == len(kinds)
+    assert shape_of(ImageView, 1) == CODEC.shape != shape_of(ImageView, meaning=2)
 
 
 def test_memory_is_bounded_and_the_oldest_goes_first() -> None:

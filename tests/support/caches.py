@@ -13,14 +13,14 @@ import msgspec
 from valkey.asyncio import Valkey
 
 from chitram.delivery.adapters.metadata_cache.entries import LocalEntries
-from chitram.delivery.adapters.metadata_cache.epoch import Epochs, KnownEpoch
 from chitram.delivery.adapters.metadata_cache.images import CachedImages
 from chitram.delivery.adapters.metadata_cache.invalidation import CacheInvalidation
-from chitram.delivery.adapters.metadata_cache.shared import SharedEntries
 from chitram.delivery.adapters.metadata_cache.statistics import Counts, Statistics
+from chitram.delivery.adapters.metadata_cache.values import shared_images
 from chitram.images.public import ImageView
 from chitram.kernel.errors import DatabaseUnavailable
 from chitram.platform.settings import Settings
+from chitram.platform.shared_cache.epoch import Epochs, KnownEpoch
 from chitram.platform.valkey import ValkeyGuard, make_valkey
 
 LIFE_SECONDS = 60
@@ -101,7 +101,7 @@ class CacheProcess:
         self.client = make_valkey(Settings(valkey_url=url))
         self.guard = PatientGuard(self.client, open_seconds=0.1)
         self.entries = LocalEntries()
-        self.shared = SharedEntries(self.guard, seconds)
+        self.shared = shared_images(self.guard, seconds)
         self.epoch = KnownEpoch(epochs)
         self.statistics = Statistics(self.guard)
         self.images = CachedImages(rows, self.entries, self.shared, self.epoch, self.statistics)

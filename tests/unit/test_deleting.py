@@ -10,12 +10,12 @@ from chitram.accounts.public import ANONYMOUS, Principal
 from chitram.images.domain.errors import DeleteTokenRequired, ImageNotFound, InvalidDeleteToken
 from chitram.images.domain.image import BlobState, Visibility
 from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, IMAGE_ID, PURGE_IMAGE
-from chitram.images.ports import GONE, UNKNOWN
 from chitram.images.use_cases.delete_blob import DeleteBlob, DeleteBlobCommand
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.expire_images import ExpireImages
 from chitram.images.use_cases.upload_image import UploadRules
 from chitram.kernel.errors import CommitUncertain
+from chitram.kernel.versions import GONE, UNKNOWN
 from tests.support.fakes import COPIES, FakeCaches
 from tests.unit.test_upload_image import House
 

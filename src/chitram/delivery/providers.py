@@ -9,13 +9,11 @@ from dishka import Provider, Scope, provide
 
 from chitram.delivery.adapters.hand_over import SENDERS
 from chitram.delivery.adapters.metadata_cache.entries import LocalEntries
-from chitram.delivery.adapters.metadata_cache.epoch import KnownEpoch, PostgresEpochs
 from chitram.delivery.adapters.metadata_cache.images import CachedImages, DirectImages
 from chitram.delivery.adapters.metadata_cache.invalidation import CacheInvalidation
-from chitram.delivery.adapters.metadata_cache.shared import SharedEntries
 from chitram.delivery.adapters.metadata_cache.statistics import Statistics
 from chitram.delivery.adapters.metadata_cache.subscriber import Subscriber
-from chitram.delivery.adapters.metadata_cache.upkeep import beside, repeat
+from chitram.delivery.adapters.metadata_cache.values import SharedImages, shared_images
 from chitram.delivery.adapters.object_files import ObjectImageFiles
 from chitram.delivery.domain.links import SignedLinks
 from chitram.delivery.entrypoints.jobs import PurgeImageJob
@@ -25,6 +23,8 @@ from chitram.images.public import ImageCaches, ImageQueries
 from chitram.platform.database import Reader, make_reader
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.settings import Settings
+from chitram.platform.shared_cache.epoch import KnownEpoch, PostgresEpochs
+from chitram.platform.shared_cache.upkeep import beside, repeat
 from chitram.platform.signing import Signer
 from chitram.platform.valkey import ValkeyGuard, ValkeyUnavailable, make_valkey
 
@@ -63,8 +63,8 @@ class MetadataCacheProvider(Provider):
         return LocalEntries()
 
     @provide
-    def shared(self, guard: ValkeyGuard, settings: Settings) -> SharedEntries:
-        return SharedEntries(guard, settings.metadata_cache_seconds)
+    def shared(self, guard: ValkeyGuard, settings: Settings) -> SharedImages:
+        return shared_images(guard, settings.metadata_cache_seconds)
 
     @provide
     async def epoch(self, settings: Settings) -> AsyncIterator[KnownEpoch]:
@@ -86,7 +86,7 @@ class MetadataCacheProvider(Provider):
         settings: Settings,
         queries: ImageQueries,
         entries: LocalEntries,
-        shared: SharedEntries,
+        shared: SharedImages,
         epoch: KnownEpoch,
         statistics: Statistics,
     ) -> AsyncIterator[ImageReads]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -274,12 +274,6 @@ class Transactions(Protocol):
     def begin(self) -> ImagesUnitOfWork: ...
 
 
-# Instead of a version, to `ImageCaches.invalidate`: the image is gone, no version may be shown.
-GONE: Final = 1 << 31
-# Likewise: it may be gone or changed, or not.
-UNKNOWN: Final = 0
-
-
 class ImageCaches(Protocol):
     """Every copy of an image's metadata that readers may be answered from."""
 
@@ -289,7 +283,7 @@ class ImageCaches(Protocol):
         When it returns, no request that this process has yet to receive is answered from one; in
         other processes the same holds a second later. Never raises: false when no store of copies
         could be reached in time, so that others may be answered from theirs until the outbox is
-        worked off. With `UNKNOWN` nothing is promised.
+        worked off. `oldest` may be `GONE`; with `UNKNOWN` nothing is promised.
         """
         ...
 

@@ -12,8 +12,9 @@ from chitram.images.domain.keys import blob_key, blob_of_key, rendition_key
 from chitram.images.domain.policies import has_expired, may_see
 from chitram.images.domain.rendition import THUMBNAIL_SIDES, Processing, RenditionKind
 from chitram.images.domain.work import IMAGE_ID, PURGE_IMAGE
-from chitram.images.ports import GONE, UNKNOWN, ImageCaches
+from chitram.images.ports import ImageCaches
 from chitram.images.queries import BlobPlaces, ImageQueries, ImageView, RenditionView
+from chitram.kernel.versions import GONE, UNKNOWN
 
 __all__ = [
     "GONE",

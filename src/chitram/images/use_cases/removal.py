@@ -7,8 +7,9 @@ from uuid import UUID
 
 from chitram.images.domain.image import Image
 from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, IMAGE_ID, MAKE_RENDITIONS, PURGE_IMAGE
-from chitram.images.ports import GONE, UNKNOWN, ImageCaches, ImagesUnitOfWork
+from chitram.images.ports import ImageCaches, ImagesUnitOfWork
 from chitram.kernel.errors import CommitUncertain
+from chitram.kernel.versions import GONE, UNKNOWN
 
 
 async def out_of_sight(removing: Awaitable[bool], caches: ImageCaches, image_id: UUID) -> bool:

@@ -8,8 +8,6 @@ from uuid import UUID
 
 from chitram.delivery.ports import ReadImage, XCache
 
-# Nothing may be answered from longer than a second after it was true; the rest is a margin.
-FRESH_SECONDS = 0.9
 MAX_ENTRIES = 10_000
 
 Found = tuple[ReadImage | None, XCache]

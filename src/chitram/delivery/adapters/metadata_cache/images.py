@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from uuid import UUID
 
-from chitram.delivery.adapters.metadata_cache.entries import FRESH_SECONDS, Found, Load, LocalEntries
-from chitram.delivery.adapters.metadata_cache.epoch import KnownEpoch
-from chitram.delivery.adapters.metadata_cache.shared import Known, SharedEntries, Turn
+from chitram.delivery.adapters.metadata_cache.entries import Found, Load, LocalEntries
 from chitram.delivery.adapters.metadata_cache.statistics import Statistics
+from chitram.delivery.adapters.metadata_cache.values import SharedImages
 from chitram.delivery.ports import ReadImage, XCache
 from chitram.images.public import ImageQueries, ImageView
-from chitram.platform.valkey import ValkeyUnavailable
-
-# How long to wait between looks for what another process has gone to fetch: 135 ms in all, which
-# leaves room for one call that hangs within the 250 ms that Valkey may cost a request.
-_PAUSES = (0.005, 0.01, *(0.02,) * 6)
-_TOKEN_BYTES = 12
+from chitram.platform.shared_cache.epoch import FRESH_SECONDS, KnownEpoch
+from chitram.platform.shared_cache.reading import SharedReads
 
 
 class CachedImages:
@@ -28,13 +22,13 @@ class CachedImages:
         self,
         queries: ImageQueries,
         entries: LocalEntries,
-        shared: SharedEntries,
+        shared: SharedImages,
         epoch: KnownEpoch,
         statistics: Statistics,
     ) -> None:
         self._queries = queries
         self._entries = entries
-        self._shared = shared
+        self._shared = SharedReads(shared, statistics.counts)
         self._epoch = epoch
         self._statistics = statistics
 
@@ -80,47 +74,8 @@ class CachedImages:
         return found
 
     async def _load(self, image_id: UUID, epoch: int | None) -> Found:
-        if epoch is None:
-            # It cannot be known whether the shared cache is still right.
-            return _read(await self._fetch(image_id)), XCache.MISS
-        token = secrets.token_bytes(_TOKEN_BYTES)
-        try:
-            answer = await self._look(image_id, epoch, token)
-        except ValkeyUnavailable:
-            self._statistics.counts.valkey_failures += 1
-            answer = Turn.WAIT
-        if isinstance(answer, Known):
-            return _read(answer.view), XCache.HIT
-        view = await self._fetch(image_id)
-        if answer is Turn.FETCH:
-            await self._fill(image_id, epoch, token, view)
-        return _read(view), XCache.MISS
-
-    async def _look(self, image_id: UUID, epoch: int, token: bytes) -> Known | Turn:
-        """Look, and again while another has the lease; it may not take for ever."""
-        answer = await self._shared.look(image_id, epoch, token)
-        if answer is Turn.WAIT:
-            self._statistics.counts.waits += 1
-        until = time.monotonic() + sum(_PAUSES)
-        for pause in _PAUSES:
-            # A slow Valkey makes for fewer looks, not for a longer wait.
-            if answer is not Turn.WAIT or time.monotonic() > until:
-                break
-            await asyncio.sleep(pause)
-            answer = await self._shared.look(image_id, epoch, token)
-        return answer
-
-    async def _fetch(self, image_id: UUID) -> ImageView | None:
-        self._statistics.counts.loads += 1
-        return await self._queries.find(image_id)
-
-    async def _fill(self, image_id: UUID, epoch: int, token: bytes, view: ImageView | None) -> None:
-        try:
-            filled = await self._shared.fill(image_id, epoch, token, view)
-        except ValkeyUnavailable:
-            self._statistics.counts.valkey_failures += 1
-        else:
-            self._statistics.counts.refused_fills += not filled
+        view, known = await self._shared.find(image_id, epoch, lambda: self._queries.find(image_id))
+        return _read(view), XCache.HIT if known else XCache.MISS
 
 
 class DirectImages:

@@ -8,16 +8,17 @@ from typing import cast
 import msgspec
 from valkey.asyncio import Valkey
 
+from chitram.platform.shared_cache.tally import Tally
 from chitram.platform.valkey import ValkeyGuard
 
 KEY = "chitram:metadata:statistics"
 _SECONDS = 0.2
 
 
-class Counts(msgspec.Struct, kw_only=True):
+class Counts(Tally, kw_only=True):
     """Requests by where their answer came from, and what the cache did for them.
 
-    The first five add up to all requests that went through a cache.
+    These five add up to all requests that went through a cache.
 
     Attributes:
         local_hits: answered from memory of the process.
@@ -25,12 +26,6 @@ class Counts(msgspec.Struct, kw_only=True):
         local_missing: answered from memory that there is no such image.
         shared_missing: likewise from Valkey.
         misses: answered from the database.
-        loads: statements on the database; several requests share one.
-        waits: loads that waited for the lease of another.
-        refused_fills: values that came too late to be remembered.
-        invalidations: images that were removed or changed.
-        epoch_raises: invalidations that Valkey did not confirm in time.
-        valkey_failures: times that something was done without Valkey.
     """
 
     local_hits: int = 0
@@ -38,12 +33,6 @@ class Counts(msgspec.Struct, kw_only=True):
     local_missing: int = 0
     shared_missing: int = 0
     misses: int = 0
-    loads: int = 0
-    waits: int = 0
-    refused_fills: int = 0
-    invalidations: int = 0
-    epoch_raises: int = 0
-    valkey_failures: int = 0
 
     @property
     def hit_ratio(self) -> float | None:

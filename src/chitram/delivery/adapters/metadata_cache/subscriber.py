@@ -14,7 +14,7 @@ from valkey.exceptions import ConnectionError as ValkeyConnectionError
 from valkey.exceptions import ValkeyError
 
 from chitram.delivery.adapters.metadata_cache.entries import LocalEntries
-from chitram.delivery.adapters.metadata_cache.shared import CHANNEL
+from chitram.delivery.adapters.metadata_cache.values import CHANNEL
 
 _QUIET_SECONDS = 0.5
 _LOST_SECONDS = 2.0

@@ -8,8 +8,10 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from chitram.delivery.adapters.metadata_cache.entries import FRESH_SECONDS
 from chitram.platform.database import Reader
+
+# Nothing may be answered from longer than a second after it was true; the rest is a margin.
+FRESH_SECONDS = 0.9
 
 _READ = "SELECT epoch FROM cache_epoch"
 _RAISE = "UPDATE cache_epoch SET epoch = epoch + 1 RETURNING epoch"

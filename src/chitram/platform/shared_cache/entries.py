@@ -7,16 +7,17 @@ accepted, so whatever removes it (an invalidation, a flush, its time) refuses a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum, auto
+from typing import Generic
 from uuid import UUID
 
 import msgspec
 
-from chitram.delivery.adapters.metadata_cache.codec import LEASE, MISSING, UnreadableValue, decode, encode
-from chitram.images.public import GONE, ImageView
+from chitram.kernel.versions import GONE
+from chitram.platform.shared_cache.codec import LEASE, MISSING, Codec, T, UnreadableValue
 from chitram.platform.valkey import Script, ValkeyGuard, execute_on_run
 
-CHANNEL = "chitram:metadata:invalid"
 LOOK_SECONDS = 0.05
 INVALIDATE_SECONDS = 0.1
 MISSING_SECONDS = 5
@@ -25,7 +26,7 @@ LEASE_SECONDS = 3
 # Beyond the time that a replica may lag, or a fill be under way.
 TOMBSTONE_SECONDS = 30
 
-# Keys: value, tombstone. Arguments: lease, version of the row, value, its life in milliseconds.
+# Keys: value, tombstone. Arguments: lease, version of the value, value, its life in milliseconds.
 _FILL = Script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local oldest = redis.call('GET', KEYS[2])
@@ -43,7 +44,7 @@ redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """)
 # Keys: value, tombstone. Arguments: oldest version that may be shown, life of the tombstone in
-# seconds, the value to leave or nothing, the channel, the id.
+# seconds, the value to leave or nothing, the channel or nothing, what to say there.
 _INVALIDATE = Script("""
 local oldest = tonumber(ARGV[1])
 if oldest > 0 then
@@ -55,48 +56,68 @@ if ARGV[3] == '' then
 else
   redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[2])
 end
-redis.call('PUBLISH', ARGV[4], ARGV[5])
+if ARGV[4] ~= '' then
+  redis.call('PUBLISH', ARGV[4], ARGV[5])
+end
 return 1
 """)
 
 
 class Turn(Enum):
-    """What to do about an image that the shared cache does not know."""
+    """What to do about a key that the shared cache does not know."""
 
     FETCH = auto()  # the lease is yours: ask the database and fill
     WAIT = auto()  # another has the lease: look again soon
 
 
-class Known(msgspec.Struct, frozen=True):
-    """What the shared cache knows: an image, or that there is none."""
+class Known(msgspec.Struct, Generic[T], frozen=True):
+    """What the shared cache knows: a value, or that there is none."""
 
-    view: ImageView | None
+    value: T | None
 
 
-class SharedEntries:
-    """The shared cache of one deployment. Every method raises `ValkeyUnavailable`.
+class SharedEntries(Generic[T]):
+    """One sort of values in the shared cache of a deployment. Every method raises `ValkeyUnavailable`.
 
     Args:
         guard: the way to Valkey.
-        seconds: life of an image's entry.
+        prefix: of all keys; names the sort.
+        codec: how values are written.
+        seconds: life of a value.
+        version_of: version of a value; those without versions all have 1.
+        channel: where every process is told of invalidations; empty for nowhere.
     """
 
-    def __init__(self, guard: ValkeyGuard, seconds: int) -> None:
+    def __init__(
+        self,
+        guard: ValkeyGuard,
+        prefix: str,
+        codec: Codec[T],
+        *,
+        seconds: int,
+        version_of: Callable[[T], int] = lambda _: 1,
+        channel: str = "",
+    ) -> None:
         self._guard = guard
+        self._prefix = prefix
+        self._codec = codec
         self._seconds = seconds
+        self._version_of = version_of
+        self._channel = channel
 
-    async def look(self, image_id: UUID, epoch: int, token: bytes) -> Known | Turn:
+    async def look(self, key: UUID | str, epoch: int, token: bytes) -> Known[T] | Turn:
         """Return what is known, or take the lease when nobody has it.
 
         Args:
-            image_id: which image.
+            key: of what.
             epoch: cache epoch, part of the key.
             token: names the lease; never used for another.
         """
         lease = LEASE + token
 
         def command(run: str) -> tuple[str | bytes | int, ...]:
-            return ("SET", _key(run, epoch, image_id), lease, "NX", "GET", "PX", LEASE_SECONDS * 1000)
+            name = self._names(run, epoch, key)[0]
+            return ("SET", name, lease, "NX", "GET", "PX", LEASE_SECONDS * 1000)
 
         value = await self._guard.call(lambda client: execute_on_run(client, command), seconds=LOOK_SECONDS)
         if value is None or value == lease:
@@ -104,57 +125,52 @@ class SharedEntries:
         if value.startswith(LEASE):
             return Turn.WAIT
         try:
-            return Known(decode(value))
+            return Known(self._codec.decode(value))
         except UnreadableValue:
-            return await self._take_over(image_id, epoch, value, lease)
+            return await self._take_over(key, epoch, value, lease)
 
-    async def _take_over(self, image_id: UUID, epoch: int, value: bytes, lease: bytes) -> Turn:
+    async def _take_over(self, key: UUID | str, epoch: int, value: bytes, lease: bytes) -> Turn:
         """Put a lease in the place of another release's value."""
         taken = await self._guard.call(
             lambda client: _TAKE_OVER.execute_on_run(
-                client, lambda run: [_key(run, epoch, image_id)], value, lease, LEASE_SECONDS * 1000
+                client, lambda run: self._names(run, epoch, key)[:1], value, lease, LEASE_SECONDS * 1000
             ),
             seconds=LOOK_SECONDS,
         )
         return Turn.FETCH if taken else Turn.WAIT
 
-    async def fill(self, image_id: UUID, epoch: int, token: bytes, view: ImageView | None) -> bool:
+    async def fill(self, key: UUID | str, epoch: int, token: bytes, value: T | None) -> bool:
         """Put a value in the place of the lease; false when that is gone, or the value too old."""
-        life = self._seconds if view else min(MISSING_SECONDS, self._seconds)
+        life = self._seconds if value else min(MISSING_SECONDS, self._seconds)
         filled = await self._guard.call(
             lambda client: _FILL.execute_on_run(
                 client,
-                lambda run: _keys(run, epoch, image_id),
+                lambda run: self._names(run, epoch, key),
                 LEASE + token,
-                view.version if view else 0,
-                encode(view),
+                self._version_of(value) if value else 0,
+                self._codec.encode(value),
                 life * 1000,
             ),
             seconds=LOOK_SECONDS,
         )
         return bool(filled)
 
-    async def invalidate(self, image_id: UUID, epoch: int, oldest: int) -> None:
+    async def invalidate(self, key: UUID | str, epoch: int, oldest: int) -> None:
         """Remove value and lease, refuse older fills for a while, and tell every process."""
         await self._guard.call(
             lambda client: _INVALIDATE.execute_on_run(
                 client,
-                lambda run: _keys(run, epoch, image_id),
+                lambda run: self._names(run, epoch, key),
                 oldest,
                 TOMBSTONE_SECONDS,
                 MISSING if oldest == GONE else b"",
-                CHANNEL,
-                str(image_id),
+                self._channel,
+                str(key),
             ),
             seconds=INVALIDATE_SECONDS,
         )
 
-
-def _key(run: str, epoch: int, image_id: UUID) -> str:
-    """The braces keep the keys of one image together where Valkey is a cluster."""
-    return f"chitram:metadata:{run}:{epoch}:{{{image_id}}}"
-
-
-def _keys(run: str, epoch: int, image_id: UUID) -> list[str]:
-    key = _key(run, epoch, image_id)
-    return [key, f"{key}:oldest"]
+    def _names(self, run: str, epoch: int, key: UUID | str) -> list[str]:
+        """Where value and tombstone lie. The braces keep them together where Valkey is a cluster."""
+        name = f"{self._prefix}:{run}:{epoch}:{{{key}}}"
+        return [name, f"{name}:oldest"]
