@@ -53,12 +53,20 @@ def _accounts() -> None:
         _time("last_used_at"),
         _time("expires_at"),
         _time("revoked_at", nullable=True),
+        # A keyed hash of where somebody signed in from, who knew the password.
+        sa.Column("origin", pg.BYTEA()),
         sa.ForeignKeyConstraint(
             ["user_id"], ["users.id"], name="fk_sessions_user_id_users", ondelete="CASCADE"
         ),
     )
     op.create_index("ix_sessions_user_id", "sessions", ["user_id"])
     op.create_index("ix_sessions_expires_at", "sessions", ["expires_at"])
+    op.create_index(
+        "ix_sessions_revoked_at",
+        "sessions",
+        ["revoked_at"],
+        postgresql_where=sa.text("revoked_at IS NOT NULL"),
+    )
     op.create_table(
         "refresh_tokens",
         sa.Column("token_hash", pg.BYTEA(), primary_key=True),
@@ -71,6 +79,12 @@ def _accounts() -> None:
         sa.CheckConstraint("octet_length(token_hash) = 32", name="token_hash_length"),
     )
     op.create_index("ix_refresh_tokens_session_id", "refresh_tokens", ["session_id"])
+    op.create_index(
+        "ix_refresh_tokens_used_at",
+        "refresh_tokens",
+        ["used_at"],
+        postgresql_where=sa.text("used_at IS NOT NULL"),
+    )
     op.create_table(
         "api_keys",
         _id(),

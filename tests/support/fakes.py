@@ -1,4 +1,4 @@
-"""In-memory stand-ins for the ports of images, proved equal to the real ones by tests/contract."""
+"""In-memory stand-ins for the ports, proved equal to the real ones by tests/contract."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Self
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
+from chitram.accounts.domain.errors import InvalidToken, QuotaExceeded
+from chitram.accounts.domain.principal import Principal
+from chitram.accounts.domain.user import Email, User
 from chitram.images.domain.content import Inspection, Received, Slice
 from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat
 from chitram.images.domain.upload import Upload
@@ -21,6 +24,7 @@ from chitram.images.ports import LiveBlobExists, StaleBlob, StoredObject
 from chitram.images.use_cases.copies import CopyRules
 from chitram.kernel.errors import CommitUncertain
 from chitram.kernel.ids import id_time, new_id
+from chitram.kernel.uow import UnitOfWork
 
 COPIES = CopyRules(drop_after=timedelta(minutes=10), longest_copy=timedelta(minutes=5))
 
@@ -38,6 +42,15 @@ class FakeClock:
         self.time += timedelta(**by)
 
 
+class AuditLine(NamedTuple):
+    """What an administrator did."""
+
+    actor_id: UUID | None
+    action: str
+    subject: str
+    details: dict[str, str | int | bool | None]
+
+
 @dataclass
 class Tables:
     """What a database holds."""
@@ -48,6 +61,8 @@ class Tables:
     outbox: dict[UUID, tuple[str, dict[str, str]]] = field(default_factory=dict)
     # By blob: when it was verified, and since when it is known to be damaged.
     verified: dict[UUID, tuple[datetime, datetime | None]] = field(default_factory=dict)
+    users: dict[UUID, User] = field(default_factory=dict)
+    audit: list[AuditLine] = field(default_factory=list)
 
     def snapshot(self) -> Tables:
         return Tables(**{name: copy(table) for name, table in vars(self).items()})
@@ -74,11 +89,11 @@ class FakeTransactions:
 class FakeUnitOfWork:
     def __init__(self, database: FakeTransactions) -> None:
         self._database = database
-        self._tables = database.tables.snapshot()
-        self.images = FakeImages(self._tables)
-        self.blobs = FakeBlobs(self._tables)
-        self.uploads = FakeUploads(self._tables)
-        self.outbox = FakeOutbox(self._tables)
+        self.tables = database.tables.snapshot()
+        self.images = FakeImages(self.tables)
+        self.blobs = FakeBlobs(self.tables)
+        self.uploads = FakeUploads(self.tables)
+        self.outbox = FakeOutbox(self.tables)
 
     async def __aenter__(self) -> Self:
         return self
@@ -94,7 +109,7 @@ class FakeUnitOfWork:
     async def commit(self) -> None:
         if self._database.commit_error:
             raise self._database.commit_error
-        self._database.tables = self._tables
+        self._database.tables = self.tables
         self._database.commits += 1
         if self._database.lose_answer:
             raise CommitUncertain
@@ -372,3 +387,77 @@ class FakeCatalogue:
             if upload.image_id is None and upload.expires_at > now
         ]
         return Counter([*begun, *(blob.shard for blob in tables.blobs.values())])
+
+
+class FakeQuotas:
+    """What images take up, counted in a fake database."""
+
+    def __init__(self, quota_bytes: int = 0, quota_images: int = 0) -> None:
+        self._quota_bytes = quota_bytes
+        self._quota_images = quota_images
+
+    async def charge(self, transaction: UnitOfWork, user_id: UUID, byte_size: int) -> None:
+        users = tables_of(transaction).users
+        if user_id not in users:
+            raise InvalidToken
+        user = users[user_id]
+        quotas = (
+            self._quota_bytes if user.quota_bytes is None else user.quota_bytes,
+            self._quota_images if user.quota_images is None else user.quota_images,
+        )
+        wanted = (user.used_bytes + byte_size, user.used_images + 1)
+        if any(quota and much > quota for quota, much in zip(quotas, wanted, strict=True)):
+            raise QuotaExceeded(
+                details={
+                    "quota_bytes": quotas[0] or None,
+                    "used_bytes": user.used_bytes,
+                    "quota_images": quotas[1] or None,
+                    "used_images": user.used_images,
+                }
+            )
+        users[user_id] = replace(user, used_bytes=wanted[0], used_images=wanted[1])
+
+    async def release(self, transaction: UnitOfWork, user_id: UUID, byte_size: int) -> None:
+        users = tables_of(transaction).users
+        if user := users.get(user_id):
+            users[user_id] = replace(
+                user,
+                used_bytes=max(user.used_bytes - byte_size, 0),
+                used_images=max(user.used_images - 1, 0),
+            )
+
+
+class FakeAuditLog:
+    """Writes to the tables of the transaction."""
+
+    async def record(
+        self,
+        transaction: UnitOfWork,
+        *,
+        actor: Principal,
+        action: str,
+        subject: str,
+        details: Mapping[str, str | int | bool | None] | None = None,
+    ) -> None:
+        line = AuditLine(actor.user_id, action, subject, dict(details or {}))
+        tables_of(transaction).audit.append(line)
+
+
+def tables_of(transaction: UnitOfWork) -> Tables:
+    """The tables as a transaction that another module began sees them."""
+    assert isinstance(transaction, FakeUnitOfWork)
+    return transaction.tables
+
+
+def a_user(**fields: Any) -> User:
+    """An account of which only these fields matter."""
+    now = datetime.now(UTC)
+    user_id = new_id(now)
+    given: dict[str, Any] = {
+        "id": user_id,
+        "email": Email.of(f"{user_id.hex}@example.com"),
+        "password_hash": "a hash",
+        "created_at": now,
+        "updated_at": now,
+    }
+    return User(**(given | fields))

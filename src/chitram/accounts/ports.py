@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, Self
 from uuid import UUID
 
 import msgspec
 
 from chitram.accounts.domain.principal import Principal
+from chitram.accounts.domain.session import Session
+from chitram.accounts.domain.user import Email, User
 from chitram.kernel.uow import UnitOfWork
 
 
@@ -82,4 +84,120 @@ class AuditLog(Protocol):
 
         The anonymous actor is whoever has the command line.
         """
+        ...
+
+
+class Users(Protocol):
+    """Accounts inside one transaction."""
+
+    async def add(self, user: User) -> None:
+        """Raises `EmailTaken`."""
+        ...
+
+    async def find(self, email: Email) -> User | None: ...
+
+    async def lock(self, user_id: UUID) -> User | None:
+        """Read an account as it is now and keep it from changing until the transaction ends."""
+        ...
+
+    async def change(self, user: User) -> None:
+        """Write what may change of an account that was locked: never what is used."""
+        ...
+
+
+class Sessions(Protocol):
+    """Sessions and their refresh tokens inside one transaction. Tokens are given by their hashes."""
+
+    async def add(self, session: Session) -> None: ...
+
+    async def get(self, session_id: UUID) -> Session | None: ...
+
+    async def add_token(self, session_id: UUID, token_hash: bytes, now: datetime) -> None: ...
+
+    async def lock_by_token(self, token_hash: bytes) -> tuple[Session, datetime | None] | None:
+        """The session of a token and when the token was used, both locked; None when there is none."""
+        ...
+
+    async def use_token(self, token_hash: bytes, now: datetime) -> None: ...
+
+    async def prolong(self, session_id: UUID, now: datetime, expires_at: datetime) -> None: ...
+
+    async def revoke(self, session_id: UUID, now: datetime) -> bool:
+        """End a session for good; whether it was not ended before."""
+        ...
+
+    async def revoke_but_newest(self, user_id: UUID, kept: int, now: datetime) -> Sequence[UUID]:
+        """End all open sessions of an account but so many of the newest; returns the ended ones."""
+        ...
+
+    async def clear(self, *, ended: datetime, revoked: datetime, used: datetime, limit: int) -> int:
+        """Remove what is over: at most `limit` sessions and as many tokens; returns how many of both.
+
+        Args:
+            ended: sessions that expired before.
+            revoked: sessions that were revoked before.
+            used: tokens that were used before.
+            limit: bounds one transaction.
+        """
+        ...
+
+
+class AccountsUnitOfWork(UnitOfWork, Protocol):
+    """One transaction over the tables of accounts."""
+
+    @property
+    def users(self) -> Users: ...
+
+    @property
+    def sessions(self) -> Sessions: ...
+
+    async def __aenter__(self) -> Self: ...
+
+
+class AccountTransactions(Protocol):
+    """Begins transactions."""
+
+    def begin(self) -> AccountsUnitOfWork: ...
+
+
+class PasswordHasher(Protocol):
+    """Hashes that are expensive on purpose. Each call waits for its turn.
+
+    Raises `SignInCapacityExceeded` when too many wait.
+    """
+
+    async def hash(self, password: str) -> str: ...
+
+    async def verify(self, password_hash: str | None, password: str) -> bool:
+        """Say whether a password is that of a hash; of None with the same work, and always no."""
+        ...
+
+    def is_outdated(self, password_hash: str) -> bool:
+        """Whether a hash was made with other parameters than hashes are made with now."""
+        ...
+
+
+class EmailReader(Protocol):
+    """Reads e-mail addresses as people type them, without asking anyone whether they exist."""
+
+    def __call__(self, text: str) -> Email:
+        """Raises `InvalidRequest` that names the field."""
+        ...
+
+
+class CommonPasswords(Protocol):
+    """Passwords that are tried first, in small letters."""
+
+    def __contains__(self, password: object) -> bool: ...
+
+
+class SignInLimit(Protocol):
+    """How often strangers may try to sign in to one account, wherever they are."""
+
+    async def take(self, email: Email) -> None:
+        """Count one attempt. Raises a refusal that says when to come back."""
+        ...
+
+    def origin(self, client: str) -> bytes:
+        """A hash that tells clients apart, and says nothing of them to whoever reads the database."""
         ...

@@ -11,6 +11,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, TIMESTAMP
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
+from chitram.accounts.domain.session import Session
+from chitram.accounts.domain.user import Email, User
+
 _UUID = PG_UUID(as_uuid=True)
 _TIME = TIMESTAMP(timezone=True)
 
@@ -49,10 +52,12 @@ class SessionRow(DefaultBase):
     last_used_at: Mapped[datetime] = mapped_column(_TIME)
     expires_at: Mapped[datetime] = mapped_column(_TIME)
     revoked_at: Mapped[datetime | None] = mapped_column(_TIME)
+    origin: Mapped[bytes | None] = mapped_column(BYTEA)
 
     __table_args__ = (
         Index("ix_sessions_user_id", "user_id"),
         Index("ix_sessions_expires_at", "expires_at"),
+        Index("ix_sessions_revoked_at", "revoked_at", postgresql_where=text("revoked_at IS NOT NULL")),
     )
 
 
@@ -68,7 +73,10 @@ class RefreshTokenRow(DefaultBase):
     created_at: Mapped[datetime] = mapped_column(_TIME)
     used_at: Mapped[datetime | None] = mapped_column(_TIME)
 
-    __table_args__ = (Index("ix_refresh_tokens_session_id", "session_id"),)
+    __table_args__ = (
+        Index("ix_refresh_tokens_session_id", "session_id"),
+        Index("ix_refresh_tokens_used_at", "used_at", postgresql_where=text("used_at IS NOT NULL")),
+    )
 
 
 class ApiKeyRow(DefaultBase):
@@ -107,3 +115,64 @@ class AuditRow(DefaultBase):
     details: Mapped[dict[str, str | int | bool | None]] = mapped_column(JSONB, server_default=text("'{}'"))
 
     __table_args__ = (Index("ix_audit_log_subject", "subject"),)
+
+
+def user_from(row: UserRow) -> User:
+    """The account that a row tells of."""
+    return User(
+        id=row.id,
+        email=Email(row.email, row.email_key),
+        password_hash=row.password_hash,
+        is_active=row.is_active,
+        is_admin=row.is_admin,
+        quota_bytes=row.quota_bytes,
+        quota_images=row.quota_images,
+        used_bytes=row.used_bytes,
+        used_images=row.used_images,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def row_of_user(user: User) -> UserRow:
+    """The row that tells of an account."""
+    return UserRow(
+        id=user.id,
+        email=user.email.address,
+        email_key=user.email.key,
+        password_hash=user.password_hash,
+        is_active=user.is_active,
+        is_admin=user.is_admin,
+        quota_bytes=user.quota_bytes,
+        quota_images=user.quota_images,
+        used_bytes=user.used_bytes,
+        used_images=user.used_images,
+        created_at=user.created_at,
+        updated_at=user.updated_at,
+    )
+
+
+def session_from(row: SessionRow) -> Session:
+    """The session that a row tells of."""
+    return Session(
+        id=row.id,
+        user_id=row.user_id,
+        created_at=row.created_at,
+        last_used_at=row.last_used_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        origin=row.origin,
+    )
+
+
+def row_of_session(session: Session) -> SessionRow:
+    """The row that tells of a session."""
+    return SessionRow(
+        id=session.id,
+        user_id=session.user_id,
+        created_at=session.created_at,
+        last_used_at=session.last_used_at,
+        expires_at=session.expires_at,
+        revoked_at=session.revoked_at,
+        origin=session.origin,
+    )

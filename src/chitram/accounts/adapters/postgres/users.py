@@ -1,0 +1,62 @@
+"""Accounts inside one PostgreSQL transaction."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chitram.accounts.adapters.postgres.rows import UserRow, row_of_user, user_from
+from chitram.accounts.domain.errors import EmailTaken
+from chitram.accounts.domain.user import Email, User
+
+# What a violated constraint means to the domain.
+_VIOLATIONS: dict[str, type[Exception]] = {"uq_users_email_key": EmailTaken}
+
+
+class PostgresUsers:
+    """Accounts inside one transaction."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, user: User) -> None:
+        self._session.add(row_of_user(user))
+        try:
+            await self._session.flush()
+        except IntegrityError as error:
+            raise _violation(error) from error
+
+    async def find(self, email: Email) -> User | None:
+        row = await self._session.scalar(select(UserRow).where(UserRow.email_key == email.key))
+        return user_from(row) if row is not None else None
+
+    async def lock(self, user_id: UUID) -> User | None:
+        # No key of the row changes, so rows that refer to it may still be added meanwhile.
+        row = await self._session.get(
+            UserRow, user_id, with_for_update={"key_share": True}, populate_existing=True
+        )
+        return user_from(row) if row is not None else None
+
+    async def change(self, user: User) -> None:
+        await self._session.execute(
+            update(UserRow)
+            .where(UserRow.id == user.id)
+            .values(
+                password_hash=user.password_hash,
+                is_active=user.is_active,
+                is_admin=user.is_admin,
+                quota_bytes=user.quota_bytes,
+                quota_images=user.quota_images,
+                updated_at=user.updated_at,
+            )
+            .execution_options(synchronize_session=False)
+        )
+
+
+def _violation(error: IntegrityError) -> Exception:
+    """Name a violated constraint in the words of the domain."""
+    name = getattr(error.orig.__cause__, "constraint_name", None) if error.orig else None
+    return _VIOLATIONS.get(name or "", lambda: error)()
