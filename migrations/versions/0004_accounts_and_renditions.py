@@ -159,14 +159,14 @@ def _idempotency_keys() -> None:
         "idempotency_keys",
         # Of the principal and the key, so that nobody meets the key of another.
         sa.Column("key_hash", pg.BYTEA(), primary_key=True),
-        # Of what was received and asked for; null until that is known.
-        sa.Column("request_digest", pg.BYTEA()),
+        # Of what was received and asked for.
+        sa.Column("request_digest", pg.BYTEA(), nullable=False),
         # Whoever has the lease works on it; afterwards another may.
         sa.Column("lease", pg.UUID(as_uuid=True), nullable=False),
         _time("leased_until"),
         sa.Column("image_id", pg.UUID(as_uuid=True)),
-        # The delete token of an anonymous upload, readable by whoever has the key.
-        sa.Column("sealed_token", pg.BYTEA()),
+        # The first answer with its delete token, readable by whoever has the key.
+        sa.Column("sealed_answer", pg.BYTEA()),
         _time("created_at"),
         _time("expires_at"),
         sa.CheckConstraint("octet_length(key_hash) = 32", name="key_hash_length"),

@@ -18,6 +18,7 @@ from chitram.accounts.domain.errors import InvalidToken, QuotaExceeded
 from chitram.accounts.domain.principal import Principal
 from chitram.accounts.domain.user import Email, User
 from chitram.images.domain.content import Inspection, Received, Slice
+from chitram.images.domain.idempotency import KeyRecord
 from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat
 from chitram.images.domain.upload import Upload
 from chitram.images.ports import LiveBlobExists, StaleBlob, StoredObject
@@ -51,6 +52,17 @@ class AuditLine(NamedTuple):
     details: dict[str, str | int | bool | None]
 
 
+@dataclass(frozen=True)
+class HeldRow:
+    """An idempotency key."""
+
+    record: KeyRecord
+    lease: UUID
+    leased_until: datetime
+    expires_at: datetime
+    image_id: UUID | None = None
+
+
 @dataclass
 class Tables:
     """What a database holds."""
@@ -58,6 +70,7 @@ class Tables:
     images: dict[UUID, Image] = field(default_factory=dict)
     blobs: dict[UUID, Blob] = field(default_factory=dict)
     uploads: dict[UUID, Upload] = field(default_factory=dict)
+    keys: dict[bytes, HeldRow] = field(default_factory=dict)
     outbox: dict[UUID, tuple[str, dict[str, str]]] = field(default_factory=dict)
     # By blob: when it was verified, and since when it is known to be damaged.
     verified: dict[UUID, tuple[datetime, datetime | None]] = field(default_factory=dict)
@@ -93,6 +106,7 @@ class FakeUnitOfWork:
         self.images = FakeImages(self.tables)
         self.blobs = FakeBlobs(self.tables)
         self.uploads = FakeUploads(self.tables)
+        self.keys = FakeKeys(self.tables)
         self.outbox = FakeOutbox(self.tables)
 
     async def __aenter__(self) -> Self:
@@ -215,6 +229,59 @@ class FakeUploads:
 
     async def remove(self, upload_id: UUID) -> None:
         self._tables.uploads.pop(upload_id, None)
+
+
+class FakeKeys:
+    def __init__(self, tables: Tables) -> None:
+        self._keys = tables.keys
+
+    async def claim(
+        self, key_hash: bytes, request_digest: bytes, lease: UUID, *, lease_for: timedelta, life: timedelta
+    ) -> bool:
+        now, row = datetime.now(UTC), self._keys.get(key_hash)
+        if row and row.expires_at > now and (row.image_id or row.leased_until > now):
+            return False
+        self._keys[key_hash] = HeldRow(KeyRecord(request_digest), lease, now + lease_for, now + life)
+        return True
+
+    async def get(self, key_hash: bytes) -> KeyRecord | None:
+        row = self._keys.get(key_hash)
+        return row.record if row else None
+
+    def _held(self, key_hash: bytes, lease: UUID) -> HeldRow | None:
+        row = self._keys.get(key_hash)
+        return row if row and row.lease == lease and row.image_id is None else None
+
+    async def renew(self, key_hash: bytes, lease: UUID, *, lease_for: timedelta) -> None:
+        if row := self._held(key_hash, lease):
+            self._keys[key_hash] = replace(row, leased_until=datetime.now(UTC) + lease_for)
+
+    async def settle(
+        self, key_hash: bytes, lease: UUID, image_id: UUID, sealed_answer: bytes, *, life: timedelta
+    ) -> bool:
+        if not (row := self._held(key_hash, lease)):
+            return False
+        record = replace(row.record, sealed_answer=sealed_answer)
+        self._keys[key_hash] = replace(
+            row, record=record, image_id=image_id, expires_at=datetime.now(UTC) + life
+        )
+        return True
+
+    async def free(self, key_hash: bytes, lease: UUID) -> None:
+        if self._held(key_hash, lease):
+            del self._keys[key_hash]
+
+    async def forget(self, image_id: UUID) -> None:
+        for key_hash, row in list(self._keys.items()):
+            if row.image_id == image_id:
+                del self._keys[key_hash]
+
+    async def forget_expired(self, limit: int) -> int:
+        now = datetime.now(UTC)
+        over = [key_hash for key_hash, row in self._keys.items() if row.expires_at <= now][:limit]
+        for key_hash in over:
+            del self._keys[key_hash]
+        return len(over)
 
 
 class FakeOutbox:

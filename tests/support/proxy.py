@@ -37,6 +37,9 @@ class Proxy:
         self._watch = watch
         self.mode = Mode.PASS
         self.delay_seconds = 0.0
+        # For `LOSE_COMMIT_ANSWER`: how many answers arrive before one is lost, and how it goes on.
+        self.answers_to_pass = 0
+        self.after_loss = Mode.LOSE_COMMIT_ANSWER
         self._server: asyncio.Server | None = None
         self._closed = False
         self.accepted = 0
@@ -129,9 +132,12 @@ class Proxy:
                     self.mode = Mode.HANG
                     continue
                 if self.mode is Mode.LOSE_COMMIT_ANSWER and not from_client and b"COMMIT" in data:
-                    # The server says that it has committed; the client never hears of it.
-                    client.close()
-                    break
+                    if not self.answers_to_pass:
+                        # The server says that it has committed; the client never hears of it.
+                        client.close()
+                        self.mode = self.after_loss
+                        break
+                    self.answers_to_pass -= 1
                 if not from_client and self.delay_seconds:
                     await asyncio.sleep(self.delay_seconds)
                 writer.write(data)

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from chitram.accounts.public import ANONYMOUS, Principal
+from chitram.images.adapters.answer_sealer import AesGcmSealer
 from chitram.images.adapters.blob_store import ObjectBlobStore
 from chitram.images.adapters.quarantine import ObjectQuarantine
 from chitram.images.domain.content import Inspection, Received
@@ -37,6 +38,7 @@ from chitram.images.use_cases.begin_upload import (
 )
 from chitram.images.use_cases.clear_uploads import MARGIN, ClearUploads
 from chitram.images.use_cases.complete_upload import CompleteUpload, CompleteUploadCommand
+from chitram.images.use_cases.once import Once
 from chitram.images.use_cases.receive_upload import ReceiveUpload, ReceiveUploadCommand
 from chitram.images.use_cases.reconcile_store import ReconcileCommand, ReconcileStore
 from chitram.images.use_cases.upload_image import UploadedImage
@@ -69,7 +71,8 @@ class DirectHouse(House):
         shared = (self.database, self.quarantine)
         self.begin_upload = BeginUpload(*shared, self.clock, RULES)
         self.receive_upload = ReceiveUpload(*shared, self.clock)
-        self.complete_upload = CompleteUpload(*shared, self.upload, self.clock, RULES)
+        once = Once(self.database, AesGcmSealer(), self.clock)
+        self.complete_upload = CompleteUpload(*shared, self.upload, once, self.clock, RULES)
         self.clear = ClearUploads(*shared, self.clock, RULES)
 
     async def begin(self, **options: Any) -> BegunUpload:

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from chitram.images.domain.content import Inspection, Received
+from chitram.images.domain.idempotency import IdempotencyKey, KeyRecord
 from chitram.images.domain.image import Blob, Image
 from chitram.images.domain.rendition import RenditionFormat, RenditionKind
 from chitram.images.domain.upload import Upload
@@ -255,8 +256,51 @@ class UploadRepository(Protocol):
     async def remove(self, upload_id: UUID) -> None: ...
 
 
+class KeyRepository(Protocol):
+    """Idempotency keys inside one transaction, by the database's clock."""
+
+    async def claim(
+        self, key_hash: bytes, request_digest: bytes, lease: UUID, *, lease_for: timedelta, life: timedelta
+    ) -> bool:
+        """Work under a key; False when it is settled, or another's lease lasts.
+
+        Of two transactions that try at once, the second waits for the first.
+        """
+        ...
+
+    async def get(self, key_hash: bytes) -> KeyRecord | None: ...
+
+    async def renew(self, key_hash: bytes, lease: UUID, *, lease_for: timedelta) -> None: ...
+
+    async def settle(
+        self, key_hash: bytes, lease: UUID, image_id: UUID, sealed_answer: bytes, *, life: timedelta
+    ) -> bool:
+        """Say what came of the work; False when another has the key by now."""
+        ...
+
+    async def free(self, key_hash: bytes, lease: UUID) -> None:
+        """Let another work under a key, unless it is settled."""
+        ...
+
+    async def forget(self, image_id: UUID) -> None:
+        """Forget the key that an image was made under, if any."""
+        ...
+
+    async def forget_expired(self, limit: int) -> int:
+        """Forget keys whose time is over; say how many."""
+        ...
+
+
+class AnswerSealer(Protocol):
+    """Encrypts answers so that whoever has the idempotency key, and nobody else, can read them."""
+
+    def seal(self, answer: bytes, key: IdempotencyKey) -> bytes: ...
+
+    def open(self, sealed: bytes, key: IdempotencyKey) -> bytes: ...
+
+
 class ImagesUnitOfWork(UnitOfWork, Protocol):
-    """A transaction over images, blobs, direct uploads and the outbox."""
+    """A transaction over images, blobs, direct uploads, idempotency keys and the outbox."""
 
     @property
     def images(self) -> ImageRepository: ...
@@ -266,6 +310,9 @@ class ImagesUnitOfWork(UnitOfWork, Protocol):
 
     @property
     def uploads(self) -> UploadRepository: ...
+
+    @property
+    def keys(self) -> KeyRepository: ...
 
 
 class Transactions(Protocol):

@@ -8,6 +8,7 @@ from datetime import timedelta
 from dishka import Provider, Scope, provide
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from chitram.images.adapters.answer_sealer import AesGcmSealer
 from chitram.images.adapters.blob_store import ObjectBlobStore
 from chitram.images.adapters.decoder.pool import DecoderPool
 from chitram.images.adapters.postgres.catalogue import PostgresBlobCatalogue
@@ -18,7 +19,7 @@ from chitram.images.domain.image import ImageFormat
 from chitram.images.entrypoints.jobs import DeleteBlobJob, DropCopyJob
 from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.entrypoints.upload_addresses import ADDRESS_PURPOSE, UploadAddresses
-from chitram.images.ports import BlobCatalogue, BlobStore, Inspector, Quarantine, Transactions
+from chitram.images.ports import AnswerSealer, BlobCatalogue, BlobStore, Inspector, Quarantine, Transactions
 from chitram.images.public import BlobPlaces, ImageQueries
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.begin_upload import BeginUpload, DirectUploadRules
@@ -29,10 +30,13 @@ from chitram.images.use_cases.delete_blob import DeleteBlob
 from chitram.images.use_cases.delete_image import DeleteImage
 from chitram.images.use_cases.drop_copy import DropCopy
 from chitram.images.use_cases.expire_images import ExpireImages
+from chitram.images.use_cases.forget_keys import ForgetKeys
 from chitram.images.use_cases.move_blobs import MoveBlobs
+from chitram.images.use_cases.once import Once
 from chitram.images.use_cases.receive_upload import ReceiveUpload
 from chitram.images.use_cases.reconcile_store import ReconcileStore
 from chitram.images.use_cases.upload_image import UploadImage, UploadRules
+from chitram.images.use_cases.upload_once import UploadOnce
 from chitram.images.use_cases.verify_blob import VerifyBlob
 from chitram.kernel.clock import Clock
 from chitram.platform.database import Reader
@@ -80,6 +84,8 @@ class ImagesAdapters(Provider):
     def addresses(self, settings: Settings, clock: Clock) -> UploadAddresses:
         signer = Signer(settings.secret_keys, ADDRESS_PURPOSE)
         return UploadAddresses(signer, clock, settings.public_base_url)
+
+    sealer = provide(AesGcmSealer, provides=AnswerSealer)
 
     @provide
     async def inspector(self, settings: Settings) -> AsyncIterator[Inspector]:
@@ -135,7 +141,10 @@ class ImagesUseCases(Provider):
 
     scope = Scope.APP
 
+    once = provide(Once)
     upload_image = provide(UploadImage)
+    upload_once = provide(UploadOnce)
+    forget_keys = provide(ForgetKeys)
     begin_upload = provide(BeginUpload)
     receive_upload = provide(ReceiveUpload)
     complete_upload = provide(CompleteUpload)

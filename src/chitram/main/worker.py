@@ -17,6 +17,7 @@ from valkey.exceptions import ValkeyError
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.clear_uploads import ClearUploads
 from chitram.images.use_cases.expire_images import ExpireImages
+from chitram.images.use_cases.forget_keys import ForgetKeys
 from chitram.main.container import JOBS, make_container
 from chitram.main.stores import require_stores
 from chitram.platform.background import OutboxRunner, every
@@ -32,6 +33,7 @@ SWEEP_SECONDS = 2.0
 EXPIRE_SECONDS = 10.0
 BACKFILL_SECONDS = 3600.0
 CLEAR_SECONDS = 60.0
+FORGET_SECONDS = 600.0
 _CONCURRENCY = 8
 _DEQUEUE_SECONDS = 5.0
 _STOP_SECONDS = 20
@@ -52,6 +54,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         expire = await container.get(ExpireImages)
         backfill = await container.get(BackfillDimensions)
         clear = await container.get(ClearUploads)
+        forget = await container.get(ForgetKeys)
         worker = DrainingWorker(
             waiting,
             functions=[(OUTBOX_JOB, runner.run)],
@@ -63,6 +66,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(every(SWEEP_SECONDS, "sweep", lambda: runner.sweep(queue), stop)),
             asyncio.create_task(every(EXPIRE_SECONDS, "expire", expire, stop)),
             asyncio.create_task(every(CLEAR_SECONDS, "uploads", clear, stop)),
+            asyncio.create_task(every(FORGET_SECONDS, "keys", forget, stop)),
             asyncio.create_task(every(BACKFILL_SECONDS, "backfill", backfill, stop)),
         ]
         _log.info("ready")

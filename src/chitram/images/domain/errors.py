@@ -80,6 +80,21 @@ class UploadAlreadyCompleted(ChitramError):
     default_message = "This upload has become an image already."
 
 
+class IdempotencyKeyReused(ChitramError):
+    code = "IDEMPOTENCY_KEY_REUSED"
+    category = Category.CONFLICT
+    default_message = "This Idempotency-Key was used for another upload."
+
+
+class IdempotencyInProgress(ChitramError):
+    code = "IDEMPOTENCY_IN_PROGRESS"
+    category = Category.CONFLICT
+    default_message = "An upload with this Idempotency-Key is still under way."
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 2) -> None:
+        super().__init__(message, retry_after=retry_after)
+
+
 class UploadTokenRequired(ChitramError):
     code = "UPLOAD_TOKEN_REQUIRED"
     category = Category.FORBIDDEN

@@ -41,12 +41,11 @@ class BatchBody(msgspec.Struct, frozen=True):
 
 
 def created(uploaded: UploadedImage) -> Response[UploadBody]:
-    """The answer to an upload."""
-    return Response(
-        _with_token(UploadBody, uploaded),
-        status_code=201,
-        headers={"location": image_path(uploaded.image.id), "cache-control": "no-store"},
-    )
+    """The answer to an upload; the same again for a repeat, but for a header field that says so."""
+    headers = {"location": image_path(uploaded.image.id), "cache-control": "no-store"}
+    if uploaded.replayed:
+        headers["idempotency-replayed"] = "true"
+    return Response(_with_token(UploadBody, uploaded), status_code=201, headers=headers)
 
 
 def batch_item(uploaded: UploadedImage) -> BatchImageBody:

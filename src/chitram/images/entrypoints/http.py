@@ -10,6 +10,7 @@ from litestar import Controller, Request, Response, delete, post
 from litestar.params import HeaderParameter, Parameter
 
 from chitram.accounts.public import ANONYMOUS, Authenticator, principal_of
+from chitram.images.domain.idempotency import idempotency_key
 from chitram.images.entrypoints import openapi
 from chitram.images.entrypoints.bodies import (
     BatchBody,
@@ -24,6 +25,7 @@ from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.public import parse_image_id
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.upload_image import UploadCommand, UploadImage
+from chitram.images.use_cases.upload_once import UploadOnce
 from chitram.kernel.errors import ChitramError, FileTooLarge, InvalidRequest
 from chitram.platform.http.body import read_raw
 from chitram.platform.http.digest import parse_repr_digest
@@ -62,15 +64,17 @@ class ImagesController(Controller):
     async def upload(
         self,
         request: AnyRequest,
-        upload: FromDishka[UploadImage],
+        upload: FromDishka[UploadOnce],
         limits: FromDishka[BodyLimits],
         slots: FromDishka[UploadSlots],
+        key_header: Annotated[str | None, openapi.IDEMPOTENCY_KEY] = None,
     ) -> Response[UploadBody]:
         """Upload one image as a form: field `file`, and optionally `visibility` and `expires_in`."""
+        key = idempotency_key(key_header, ANONYMOUS.user_id)
         async with slots.taken(request.scope["client"]):
             with await _read_form(request, limits, {_FILE: 1}, batch=False) as form:
                 options = options_from(form.fields)
-                uploaded = await upload(_command(request, form.files[0], options))
+                uploaded = await upload(_command(request, form.files[0], options), key)
         return created(uploaded)
 
     @post(
@@ -85,14 +89,16 @@ class ImagesController(Controller):
     async def upload_bytes(
         self,
         request: AnyRequest,
-        upload: FromDishka[UploadImage],
+        upload: FromDishka[UploadOnce],
         limits: FromDishka[BodyLimits],
         slots: FromDishka[UploadSlots],
         filename: Annotated[str | None, Parameter(description="Name of the file")] = None,
         visibility: Annotated[str | None, Parameter(description="public or unlisted")] = None,
         expires_in: Annotated[str | None, Parameter(description="Seconds until it is removed")] = None,
+        key_header: Annotated[str | None, openapi.IDEMPOTENCY_KEY] = None,
     ) -> Response[UploadBody]:
         """Upload one image as the bare body: the fast path."""
+        key = idempotency_key(key_header, ANONYMOUS.user_id)
         options = options_from({"visibility": visibility, "expires_in": expires_in})
         expected = parse_repr_digest(joined_lines(request, "repr-digest"))
         name = filename or filename_from_disposition(request.headers.get("content-disposition", ""))
@@ -106,7 +112,7 @@ class ImagesController(Controller):
                     declared_type=request.headers.get("content-type"),
                     digest=expected,
                 )
-                uploaded = await upload(command)
+                uploaded = await upload(command, key)
         return created(uploaded)
 
     @post(
@@ -116,7 +122,7 @@ class ImagesController(Controller):
         summary="Upload many images",
         operation_class=openapi.BatchUpload,
         opt={RATE_LIMIT: UPLOADS},
-        responses=openapi.UPLOAD_REFUSALS,
+        responses=openapi.BATCH_REFUSALS,
     )
     @inject
     async def batch(
@@ -129,8 +135,13 @@ class ImagesController(Controller):
         """Upload many images as a form with several fields `files`.
 
         There is one result for each file, in their order; a refused file does not stop the others.
-        Each file takes one unit of the rate limit.
+        Each file takes one unit of the rate limit. An `Idempotency-Key` is refused: it belongs to one file.
         """
+        if "idempotency-key" in request.headers:
+            raise InvalidRequest(
+                "A batch takes no Idempotency-Key. Upload files one by one, each with a key of its own.",
+                details={"field": "Idempotency-Key"},
+            )
         wanted = {_FILES: limits.batch_files}
         async with slots.taken(request.scope["client"]):
             with await _read_form(request, limits, wanted, batch=True) as form:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import (
@@ -13,22 +14,30 @@ from litestar.openapi.spec import (
     RequestBody,
     Schema,
 )
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, Parameter
 
 from chitram.platform.http.openapi import RATE_LIMITED, refusal
 
 IMAGE_ID = Parameter(description="Id of the image", schema_extra={"format": "uuid"})
 UPLOAD_ID = Parameter(description="Id of the upload, not of an image", schema_extra={"format": "uuid"})
 
+IDEMPOTENCY_KEY = HeaderParameter(
+    name="Idempotency-Key",
+    description="A repeat with the same key gets the first answer for 24 hours, and makes no other image. "
+    "Without an account: a random UUID, or 22 or more random letters and digits",
+)
+
 UPLOAD_REFUSALS: dict[int, ResponseSpec] = {
     400: refusal("INVALID_REQUEST", "DIGEST_MISMATCH"),
     408: refusal("UPLOAD_TIMEOUT"),
+    409: refusal("IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_IN_PROGRESS"),
     413: refusal("FILE_TOO_LARGE"),
     415: refusal("INVALID_FILE_FORMAT", "CONTENT_TYPE_MISMATCH"),
     422: refusal("IMAGE_TOO_LARGE", "CORRUPT_IMAGE"),
     429: RATE_LIMITED,
     503: refusal("UPLOAD_CAPACITY_EXCEEDED", "STORAGE_UNAVAILABLE", "DATABASE_UNAVAILABLE"),
 }
+BATCH_REFUSALS = {status: spec for status, spec in UPLOAD_REFUSALS.items() if status != HTTPStatus.CONFLICT}
 DELETE_REFUSALS: dict[int, ResponseSpec] = {
     400: refusal("INVALID_REQUEST"),
     403: refusal("DELETE_TOKEN_REQUIRED", "INVALID_DELETE_TOKEN"),
@@ -57,7 +66,12 @@ COMPLETE_REFUSALS: dict[int, ResponseSpec] = {
     **UPLOAD_REFUSALS,
     403: refusal("UPLOAD_TOKEN_REQUIRED", "INVALID_UPLOAD_TOKEN"),
     404: refusal("UPLOAD_NOT_FOUND"),
-    409: refusal("UPLOAD_NOT_RECEIVED", "UPLOAD_ALREADY_COMPLETED"),
+    409: refusal(
+        "UPLOAD_NOT_RECEIVED",
+        "UPLOAD_ALREADY_COMPLETED",
+        "IDEMPOTENCY_KEY_REUSED",
+        "IDEMPOTENCY_IN_PROGRESS",
+    ),
     413: refusal("FILE_TOO_LARGE", "REQUEST_TOO_LARGE"),
 }
 

@@ -12,6 +12,7 @@ from litestar import Controller, Request, Response, post, put
 from litestar.params import HeaderParameter, Parameter
 
 from chitram.accounts.public import Authenticator, principal_of
+from chitram.images.domain.idempotency import idempotency_key
 from chitram.images.domain.image import Visibility
 from chitram.images.entrypoints import openapi
 from chitram.images.entrypoints.bodies import UploadBody, created
@@ -151,6 +152,7 @@ class UploadsController(Controller):
         authenticator: FromDishka[Authenticator],
         slots: FromDishka[UploadSlots],
         token_header: Annotated[str | None, HeaderParameter(name="X-Upload-Token")] = None,
+        key_header: Annotated[str | None, openapi.IDEMPOTENCY_KEY] = None,
     ) -> Response[UploadBody]:
         """Check what was put as any upload is checked, and make it an image.
 
@@ -158,6 +160,7 @@ class UploadsController(Controller):
         """
         wanted = parse_upload_id(upload_id)
         principal = await principal_of(request.headers, authenticator)
+        key = idempotency_key(key_header, principal.user_id)
         digest = parse_repr_digest(joined_lines(request, "repr-digest"))
         body = await read_json(request.receive, CompleteUploadBody, optional=True)
         async with slots.taken(request.scope["client"]):
@@ -168,6 +171,7 @@ class UploadsController(Controller):
                     token=token_header or body.upload_token,
                     expected_digest=digest,
                     address=request.client.host if request.client else None,
+                    key=key,
                 )
             )
         return created(uploaded)

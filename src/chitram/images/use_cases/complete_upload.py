@@ -9,10 +9,13 @@ import msgspec
 
 from chitram.accounts.public import Principal
 from chitram.images.domain.errors import UploadAlreadyCompleted, UploadNotReceived
+from chitram.images.domain.idempotency import IdempotencyKey, digest_of
 from chitram.images.domain.policies import check_may_complete
 from chitram.images.domain.upload import Upload
 from chitram.images.ports import Quarantine, Transactions
 from chitram.images.use_cases.begin_upload import DirectUploadRules
+from chitram.images.use_cases.held_key import HeldKey
+from chitram.images.use_cases.once import Once
 from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage
 from chitram.kernel.clock import Clock
 from chitram.kernel.errors import InvalidRequest, StorageUnavailable
@@ -25,6 +28,7 @@ class CompleteUploadCommand(msgspec.Struct, frozen=True, kw_only=True):
         token: the upload token of an anonymous upload.
         expected_digest: SHA-256 that the client says it put, 32 bytes.
         address: network address of the client.
+        key: under which this may be repeated, to get the same answer again.
     """
 
     upload_id: UUID
@@ -32,13 +36,14 @@ class CompleteUploadCommand(msgspec.Struct, frozen=True, kw_only=True):
     token: str | None = None
     expected_digest: bytes | None = None
     address: str | None = None
+    key: IdempotencyKey | None = None
 
 
 class CompleteUpload:
     """Whoever began an upload may complete it, once.
 
     Raises what `check_may_complete` raises, `UploadNotReceived`, `FileTooLarge`,
-    `UploadAlreadyCompleted`, and everything that `UploadImage` raises. Any refusal of the content
+    `UploadAlreadyCompleted`, and everything that `Once` and `UploadImage` raise. Any refusal of the content
     leaves the upload open, for other bytes to be put in its place.
 
     The bytes are read once: what was read is what is checked and stored, whatever is put in
@@ -50,19 +55,26 @@ class CompleteUpload:
         transactions: Transactions,
         quarantine: Quarantine,
         upload_image: UploadImage,
+        once: Once,
         clock: Clock,
         rules: DirectUploadRules,
     ) -> None:
         self._transactions = transactions
         self._quarantine = quarantine
         self._upload_image = upload_image
+        self._once = once
         self._clock = clock
         self._rules = rules
 
     async def __call__(self, command: CompleteUploadCommand) -> UploadedImage:
+        # Of the bytes nothing: after completion there are none any more to compare.
+        digest = digest_of("complete", str(command.upload_id), command.token, command.expected_digest)
+        return await self._once(command.key, digest, lambda held: self._complete(command, held))
+
+    async def _complete(self, command: CompleteUploadCommand, held: HeldKey | None) -> UploadedImage:
         upload = await self._open_upload(command)
         try:
-            uploaded = await self._check_and_keep(upload, command)
+            uploaded = await self._check_and_keep(upload, command, held)
         except (UploadAlreadyCompleted, UploadNotReceived):
             # Another completion may have won, and cleared up, since the first look.
             await self._open_upload(command)
@@ -82,7 +94,9 @@ class CompleteUpload:
             raise UploadAlreadyCompleted(details={"image_id": str(upload.image_id)})
         return upload
 
-    async def _check_and_keep(self, upload: Upload, command: CompleteUploadCommand) -> UploadedImage:
+    async def _check_and_keep(
+        self, upload: Upload, command: CompleteUploadCommand, held: HeldKey | None
+    ) -> UploadedImage:
         async with self._quarantine.fetch(
             upload.id, upload.shard, limit=self._rules.max_bytes, seconds=self._rules.read_seconds
         ) as received:
@@ -99,5 +113,6 @@ class CompleteUpload:
                     expected_digest=command.expected_digest,
                     address=command.address,
                     completes=upload.id,
+                    held_key=held,
                 )
             )

@@ -39,6 +39,7 @@ async def remove_image(transaction: ImagesUnitOfWork, image: Image) -> bool:
     await transaction.blobs.lock(image.blob_id)
     if not await transaction.images.remove(image.id):
         return False
+    await transaction.keys.forget(image.id)
     await transaction.outbox.add(PURGE_IMAGE, {IMAGE_ID: str(image.id)})
     if await transaction.images.count_on(image.blob_id) == 0:
         payload = {BLOB_ID: str(image.blob_id)}

@@ -24,6 +24,7 @@ from chitram.images.ports import (
     Transactions,
 )
 from chitram.images.use_cases.copies import CopyRules, owe_drop
+from chitram.images.use_cases.held_key import HeldKey
 from chitram.kernel.clock import Clock
 from chitram.kernel.errors import CommitUncertain, StorageUnavailable
 from chitram.kernel.ids import new_id
@@ -41,6 +42,7 @@ class UploadCommand(msgspec.Struct, frozen=True, kw_only=True):
         expected_digest: SHA-256 that the client says it sent, 32 bytes.
         address: network address of the client.
         completes: the direct upload that this image is made of.
+        held_key: the idempotency key under which this is done.
     """
 
     received: Received
@@ -52,14 +54,19 @@ class UploadCommand(msgspec.Struct, frozen=True, kw_only=True):
     expected_digest: bytes | None = None
     address: str | None = None
     completes: UUID | None = None
+    held_key: HeldKey | None = None
 
 
 class UploadedImage(msgspec.Struct, frozen=True):
-    """The new image, and the token that deletes it when nobody owns it."""
+    """The new image, and the token that deletes it when nobody owns it.
+
+    `replayed` when it was made by an earlier request with the same idempotency key.
+    """
 
     image: Image
     blob: Blob
     delete_token: str | None
+    replayed: bool = False
 
 
 class UploadRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,13 +112,12 @@ class UploadImage:
         check_digest(command.expected_digest, command.received.sha256)
         inspection = await self._inspector.inspect(command.received)
         check_declared_type(command.declared_type, inspection.format)
-        token, token_hash = (None, None) if command.principal.user_id else new_token()
-        image, blob = await self._keep(command, inspection, token_hash)
-        return UploadedImage(image, blob, token)
+        token = (None, None) if command.principal.user_id else new_token()
+        return await self._keep(command, inspection, token)
 
     async def _keep(
-        self, command: UploadCommand, inspection: Inspection, token_hash: bytes | None
-    ) -> tuple[Image, Blob]:
+        self, command: UploadCommand, inspection: Inspection, token: tuple[str, bytes] | tuple[None, None]
+    ) -> UploadedImage:
         """Commit an image over the live blob of its content, or over a new one of its own.
 
         A round is lost when another transaction makes or condemns that blob in between. An object
@@ -125,12 +131,13 @@ class UploadImage:
             if blob is None:
                 blob = own = self._new_blob(inspection)
                 await self._put(command.received, inspection, own)
-            image = self._new_image(command, blob, token_hash)
+            image = self._new_image(command, blob, token[1])
+            uploaded = UploadedImage(image, blob, token[0])
             try:
                 if live is None:
-                    await self._commit_new(command, blob, image)
+                    await self._commit_new(command, uploaded)
                 else:
-                    await self._commit_shared(command, inspection, blob, image)
+                    await self._commit_shared(command, inspection, uploaded)
             except (LiveBlobExists, GenerationGone):
                 continue
             except StaleBlob:
@@ -147,22 +154,24 @@ class UploadImage:
                 raise
             if own is not blob:
                 await self._discard(own)
-            return image, blob
+            return uploaded
         await self._discard(own)
         raise StorageUnavailable("The same content is being uploaded and deleted at once. Try again.")
 
-    async def _commit_new(self, command: UploadCommand, blob: Blob, image: Image) -> None:
+    async def _commit_new(self, command: UploadCommand, uploaded: UploadedImage) -> None:
         """Commit blob, image and outbox together."""
+        blob = uploaded.blob
         async with self._transactions.begin() as transaction:
             await transaction.blobs.add(blob, newer_than=self._rules.newest_commit)
-            await _add_image(transaction, command, image)
+            await _add_image(transaction, command, uploaded)
             await transaction.outbox.add(MAKE_RENDITIONS, {BLOB_ID: str(blob.id)})
             await transaction.commit()
 
     async def _commit_shared(
-        self, command: UploadCommand, inspection: Inspection, blob: Blob, image: Image
+        self, command: UploadCommand, inspection: Inspection, uploaded: UploadedImage
     ) -> None:
         """Commit another image over a blob that is there already, and put back its lost object."""
+        blob = uploaded.blob
         restored = await self._blobs.size(blob.id, blob.shard) != blob.byte_size
         if restored:
             await self._put(command.received, inspection, blob)
@@ -170,7 +179,7 @@ class UploadImage:
             locked = await transaction.blobs.lock(blob.id)
             live = locked is not None and locked.state is BlobState.LIVE
             if locked is not None and live and locked.shard == blob.shard:
-                await _add_image(transaction, command, image)
+                await _add_image(transaction, command, uploaded)
                 await transaction.commit()
                 return
             if live and restored:
@@ -226,8 +235,11 @@ class UploadImage:
         )
 
 
-async def _add_image(transaction: ImagesUnitOfWork, command: UploadCommand, image: Image) -> None:
-    """Add an image, and mark the direct upload that it is made of, which only one image can be."""
+async def _add_image(transaction: ImagesUnitOfWork, command: UploadCommand, uploaded: UploadedImage) -> None:
+    """Add an image, and mark what only one image can be made of or under."""
+    image = uploaded.image
     await transaction.images.add(image)
     if command.completes and not await transaction.uploads.complete(command.completes, image.id):
         raise UploadAlreadyCompleted
+    if command.held_key:
+        await command.held_key.settle(transaction, image.id, uploaded)

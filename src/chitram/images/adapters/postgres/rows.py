@@ -126,11 +126,11 @@ class IdempotencyKeyRow(DefaultBase):
     __tablename__ = "idempotency_keys"
 
     key_hash: Mapped[bytes] = mapped_column(BYTEA, primary_key=True)
-    request_digest: Mapped[bytes | None] = mapped_column(BYTEA)
+    request_digest: Mapped[bytes] = mapped_column(BYTEA)
     lease: Mapped[UUID] = mapped_column(PG_UUID(as_uuid=True))
     leased_until: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True))
     image_id: Mapped[UUID | None] = mapped_column(PG_UUID(as_uuid=True))
-    sealed_token: Mapped[bytes | None] = mapped_column(BYTEA)
+    sealed_answer: Mapped[bytes | None] = mapped_column(BYTEA)
     created_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True))
     expires_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True))
 

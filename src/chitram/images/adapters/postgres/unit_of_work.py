@@ -11,6 +11,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from chitram.images.adapters.postgres.keys import PostgresKeys
 from chitram.images.adapters.postgres.rows import (
     BlobRow,
     ImageRow,
@@ -36,12 +37,14 @@ class PostgresUnitOfWork(SqlUnitOfWork):
     images: PostgresImages
     blobs: PostgresBlobs
     uploads: PostgresUploads
+    keys: PostgresKeys
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         self.images = PostgresImages(self.session)
         self.blobs = PostgresBlobs(self.session)
         self.uploads = PostgresUploads(self.session)
+        self.keys = PostgresKeys(self.session)
         return self
 
 
