@@ -26,7 +26,7 @@ async def test_an_upload_is_read_sent_deleted_and_then_gone(api: Api) -> None:
     assert len(file.content) == uploaded["file_size"]
     token = uploaded["delete_token"]
     assert (await api.client.delete(path, params={"delete_token": token})).status_code == 204
-    for gone in (path, f"{path}/file", f"{path}/thumbnail"):
+    for gone in (path, f"{path}/file", f"{path}/thumbnail", f"{path}/optimised"):
         answer = await api.client.get(gone)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "IMAGE_NOT_FOUND")
 

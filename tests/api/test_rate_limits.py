@@ -124,14 +124,15 @@ async def test_the_steps_of_direct_uploads_have_a_limit_of_their_own_of_twice_th
     assert (await client.post("/api/v1/uploads", headers=headers)).status_code == 201
 
 
-async def test_reads_have_a_limit_of_their_own(limited: Api) -> None:
+@pytest.mark.parametrize("rendition", ["thumbnail", "optimised"])
+async def test_reads_have_a_limit_of_their_own(limited: Api, rendition: str) -> None:
     client = a_client()
     uploaded = (await post(limited, client)).json()
     path = f"/api/v1/images/{uploaded['id']}"
     answers = [
         await limited.client.get(path, headers=client),
         await limited.client.head(f"{path}/file", headers=client),
-        await limited.client.get(f"{path}/thumbnail", headers=client),
+        await limited.client.get(f"{path}/{rendition}", headers=client),
         await limited.client.get(f"{path}/file", headers=client),
     ]
     assert [answer.status_code for answer in answers] == [200, 200, 404, 429]

@@ -13,6 +13,7 @@ from sqlalchemy import update
 
 from chitram.accounts.public import ANONYMOUS
 from chitram.delivery.adapters.object_files import ObjectImageFiles
+from chitram.delivery.representations import original
 from chitram.images.adapters.blob_store import ObjectBlobStore
 from chitram.images.adapters.postgres.queries import PostgresBlobPlaces
 from chitram.images.domain.image import Blob
@@ -84,7 +85,7 @@ class Site:
         await self.delete(DeleteCommand(uploaded.image.id, ANONYMOUS, uploaded.delete_token))
 
     async def content(self, view: ImageView) -> bytes:
-        opened = await self.files.open(view)
+        opened = await self.files.open(original(view))
         return await opened.read(0, opened.size)
 
     async def owed(self) -> list[tuple[UUID, str]]:
@@ -439,11 +440,11 @@ async def test_a_reader_with_an_old_view_finds_the_object_or_hears_that_it_is_go
     assert await site.content(old) == b"picture"
     del site.b.objects[blob_key(uploaded.blob.id)]
     with pytest.raises(StorageUnavailable, match="missing"):
-        await site.files.open(old)
+        await site.files.open(original(old))
     await site.take_away(uploaded)
     await site.finish()
     with pytest.raises(ImageNotFound):
-        await site.files.open(old)
+        await site.files.open(original(old))
 
 
 async def test_a_reader_whose_view_names_a_dropped_entry_finds_the_object(site: Site) -> None:
@@ -451,7 +452,7 @@ async def test_a_reader_whose_view_names_a_dropped_entry_finds_the_object(site: 
     old = view_of(uploaded.image, uploaded.blob)
     await site.move(A_TO_B)
     files = ObjectImageFiles(ObjectStores([site.b]), PostgresBlobPlaces(site.database.reader))
-    opened = await files.open(old)
+    opened = await files.open(original(old))
     assert await opened.read(0, 7) == b"picture"
 
 

@@ -134,7 +134,7 @@ async def test_the_owner_and_those_with_the_link_see_a_private_image_and_nobody_
 async def test_a_link_opens_the_file_alone(house: House) -> None:
     image_id = await house.image()
     query = (await house.link(image_id)).partition("?")[2]
-    for resource in ("", "/thumbnail"):
+    for resource in ("", "/thumbnail", "/optimised"):
         answer = await house.client.get(f"/api/v1/images/{image_id}{resource}?{query}")
         assert code_of(answer) == NOT_FOUND
     assert code_of(await house.client.post(f"/api/v1/images/{image_id}/links?{query}")) == NOT_FOUND

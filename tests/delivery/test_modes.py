@@ -3,87 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from chitram.platform.signing import Signer
-from tests.delivery.conftest import StartApi
-from tests.support.api import SECRET_KEY, Api
 from tests.support.images import add_image
-from tests.support.nginx import running_nginx
 from tests.support.photos import jpeg
-from tests.support.seaweed import Seaweed, url_of
-
-MODES = ["app", "accel", "redirect"]
-NOT_FOUND = (404, "IMAGE_NOT_FOUND")
-EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
-LATER = "Fri, 01 Jan 2100 00:00:00 GMT"
-NAME = "ఒక చిత్రం; \"a\" 'b'.jpg"
-
-
-@dataclass
-class Served:
-    """An API as clients reach it in one mode, with a large image in it."""
-
-    mode: str
-    api: Api
-    image: dict[str, Any]
-    content: bytes
-
-    @property
-    def url(self) -> str:
-        return str(self.image["url"])
-
-    @property
-    def etag(self) -> str:
-        return f'"{self.image["checksum"]}"'
-
-    async def get(self, url: str | None = None, method: str = "GET", **headers: str) -> httpx.Response:
-        """Ask as a browser does, which follows redirects and repeats its header fields there."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.api.client.request(method, url or self.url, headers=named, follow_redirects=True)
-
-
-@pytest.fixture(scope="session", params=MODES)
-async def served(
-    request: pytest.FixtureRequest, start_api: StartApi, seaweed: Seaweed
-) -> AsyncIterator[Served]:
-    given: dict[str, object] = {"FILE_DELIVERY": request.param}
-    if request.param == "redirect":
-        # A bucket of these tests alone: others clear theirs.
-        given["STORAGE_URLS"] = f"remote={url_of(seaweed.other_bucket('delivery'))}"
-    async with start_api(**given) as api:
-        if request.param != "accel":
-            yield await serve(request.param, api)
-            return
-        with running_nginx("{}:{}".format(*api.host), api.data_dir / "objects") as url:
-            async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-                yield await serve(request.param, replace(api, url=url, client=client))
-
-
-async def serve(mode: str, api: Api) -> Served:
-    image = await api.uploaded(jpeg(1500, 1100, quality=95), NAME)
-    assert image["file_size"] > 300_000
-    served = Served(mode, api, image, b"")
-    served.content = (await served.get()).content
-    return served
-
-
-def from_the_app(answer: httpx.Response) -> httpx.Response:
-    """An answer that no redirect led to."""
-    assert answer.history == []
-    return answer
-
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, from_the_app(answer).json()["error"]["code"]
+from tests.support.served import (
+    EPOCH,
+    LATER,
+    NAME,
+    NOT_FOUND,
+    Served,
+    code_of,
+    from_the_app,
+    private_image,
+    signed,
+)
 
 
 async def test_the_whole_file_comes_as_it_is_stored(served: Served) -> None:
@@ -271,17 +210,6 @@ async def test_a_file_comes_with_every_header(served: Served, headers: dict[str,
     assert answer.headers.get_list("x-request-id") == ["my-own-id"]
     assert int(answer.headers["content-length"]) == len(answer.content)
     assert "x-accel-redirect" not in answer.headers
-
-
-def signed(image_id: str, seconds: int) -> str:
-    """A link to an image's file that works for so many seconds."""
-    expires = str(int(datetime.now(UTC).timestamp()) + seconds)
-    signature = Signer((SECRET_KEY,), "image link").sign("file", image_id, expires)
-    return f"/api/v1/images/{image_id}/file?expires={expires}&signature={signature}"
-
-
-async def private_image(served: Served) -> str:
-    return await add_image(served.api.database_url, served.image["id"], owner=uuid4())
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from tests.support.seaweed import free_ports
 
 KEY = "blobs/0f/a-picture"
 FOUND = "/_chitram/local/blobs/0f/a-picture"
+RENDITIONS = "renditions/0f/01a2054e-64be-7058-a71b-6fa82e79db0f"
 IMAGE_NOT_FOUND = (404, "IMAGE_NOT_FOUND")
 
 
@@ -53,6 +54,7 @@ async def store(place: Path) -> AsyncIterator[LocalStore]:
     store = LocalStore("local", place / "objects")
     await store.start()
     await store.put(KEY, [b"a picture"], 9)
+    await store.put(f"{RENDITIONS}/optimised_webp-12", [b"a picture"], 9)
     yield store
     await store.aclose()
 
@@ -88,7 +90,8 @@ def code_of(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["code"]
 
 
-async def test_sends_what_the_application_names(nginx: httpx.AsyncClient, app: Upstream) -> None:
+@pytest.mark.parametrize("path", [FOUND, f"/_chitram/local/{RENDITIONS}/optimised_webp-12"])
+async def test_sends_what_the_application_names(nginx: httpx.AsyncClient, app: Upstream, path: str) -> None:
     fields = {
         "content-type": "image/png",
         "content-disposition": 'inline; filename="a.png"',
@@ -101,7 +104,7 @@ async def test_sends_what_the_application_names(nginx: httpx.AsyncClient, app: U
         "x-request-id": "the-one",
     }
     app.header = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    app.header += f"X-Accel-Redirect: {FOUND}\r\n"
+    app.header += f"X-Accel-Redirect: {path}\r\n"
     answer = await nginx.get("/any")
     assert {name: answer.headers.get_list(name) for name in fields} == {
         name: [value] for name, value in fields.items()
@@ -113,6 +116,7 @@ async def test_sends_what_the_application_names(nginx: httpx.AsyncClient, app: U
     "path",
     [
         *(FOUND, "/_chitram/local/blobs/", "/_chitram/local/", "/_chitram/", "/_chitram/other/blobs/0f/x"),
+        *(f"/_chitram/local/{RENDITIONS}/optimised_webp-12", f"/_chitram/local/{RENDITIONS}"),
         *(f"/any/..{FOUND}", f"/{FOUND}", FOUND.replace("_", "%5F"), FOUND.replace("blobs", "b%6Cobs")),
     ],
 )
@@ -136,6 +140,11 @@ async def test_nobody_but_the_application_reaches_an_object(
         ("/_chitram/local/quarantine/unchecked", 503),
         ("/_chitram/local/.unfinished/x", 503),
         ("/_chitram/other/blobs/0f/a-picture", 503),
+        (f"/_chitram/local/{RENDITIONS}/small-1", 404),
+        (f"/_chitram/local/{RENDITIONS}/", 503),
+        (f"/_chitram/local/{RENDITIONS}", 503),
+        ("/_chitram/local/renditions/0f/small-1", 503),
+        (f"/_chitram/local/{RENDITIONS}/../optimised_webp-12", 404),
         ("/_chitram/local/blobs/../quarantine/unchecked", 404),
         ("/_chitram/local/blobs/%2e%2e/quarantine/unchecked", 404),
     ],

@@ -12,7 +12,8 @@ import pytest
 
 from chitram.delivery.adapters.hand_over import SENDERS
 from chitram.delivery.ports import SentByProxy, SentByStore
-from chitram.images.public import ImageView, blob_key
+from chitram.delivery.representations import Representation
+from chitram.images.public import blob_key
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.objects.local import LocalStore
 from chitram.platform.objects.registry import ObjectStores
@@ -23,24 +24,16 @@ BLOB = UUID("01a2049b-0efd-759e-a7ae-d831fb53e737")
 CONTENT = b"a picture"
 
 
-def view_in(shard: str) -> ImageView:
-    now = datetime.now(UTC)
-    return ImageView(
-        id=UUID(int=1),
+def object_in(shard: str) -> Representation:
+    return Representation(
         blob_id=BLOB,
         shard=shard,
-        owner_id=None,
-        filename="photo.jpg",
-        content_type="image/jpeg",
-        file_size=len(CONTENT),
-        width=1,
-        height=1,
+        key=blob_key(BLOB),
+        media_type="image/jpeg",
+        size=len(CONTENT),
         checksum="00" * 32,
-        visibility="public",
-        expires_at=None,
-        created_at=now,
-        updated_at=now,
-        version=1,
+        last_modified=datetime.now(UTC),
+        filename="photo.jpg",
     )
 
 
@@ -56,43 +49,43 @@ async def stores(tmp_path: Path) -> AsyncIterator[ObjectStores]:
 
 
 @pytest.mark.parametrize("mode", ["app", "accel", "redirect"])
-async def test_what_a_view_places_in_a_dropped_entry_is_for_this_server_to_find(
+async def test_what_is_said_to_be_in_a_dropped_entry_is_for_this_server_to_find(
     stores: ObjectStores, mode: str
 ) -> None:
-    assert await SENDERS[mode](stores).hand_over(view_in("dropped"), None) is None
+    assert await SENDERS[mode](stores).hand_over(object_in("dropped"), None) is None
 
 
 @pytest.mark.parametrize("shard", ["disk", "remote"])
 async def test_this_server_hands_nothing_over(stores: ObjectStores, shard: str) -> None:
-    assert await SENDERS["app"](stores).hand_over(view_in(shard), None) is None
+    assert await SENDERS["app"](stores).hand_over(object_in(shard), None) is None
 
 
 async def test_the_proxy_gets_the_files_of_local_stores_alone(stores: ObjectStores) -> None:
     proxy = SENDERS["accel"](stores)
     path = f"/_chitram/disk/blobs/37/{BLOB}"
-    assert await proxy.hand_over(view_in("disk"), None) == SentByProxy(path)
-    assert await proxy.hand_over(view_in("remote"), None) is None
+    assert await proxy.hand_over(object_in("disk"), None) == SentByProxy(path)
+    assert await proxy.hand_over(object_in("remote"), None) is None
 
 
 async def test_the_proxy_gets_no_file_that_is_missing_or_not_whole(stores: ObjectStores) -> None:
     proxy = SENDERS["accel"](stores)
     await stores.primary.put(blob_key(BLOB), [b"half"], 4)
     with pytest.raises(StorageUnavailable):
-        await proxy.hand_over(view_in("disk"), None)
+        await proxy.hand_over(object_in("disk"), None)
     await stores.primary.delete(blob_key(BLOB))
     # It may have been moved, so this server looks for it.
-    assert await proxy.hand_over(view_in("disk"), None) is None
+    assert await proxy.hand_over(object_in("disk"), None) is None
 
 
 async def test_files_of_local_stores_have_no_address_to_redirect_to(stores: ObjectStores) -> None:
-    assert await SENDERS["redirect"](stores).hand_over(view_in("disk"), None) is None
+    assert await SENDERS["redirect"](stores).hand_over(object_in("disk"), None) is None
 
 
 @pytest.mark.parametrize(("open_for", "seconds"), [(None, 60), (3600, 60), (60, 60), (59, 59), (1, 1)])
 async def test_an_address_at_the_store_lasts_a_minute_or_less(
     stores: ObjectStores, open_for: int | None, seconds: int
 ) -> None:
-    handed = await SENDERS["redirect"](stores).hand_over(view_in("remote"), open_for)
+    handed = await SENDERS["redirect"](stores).hand_over(object_in("remote"), open_for)
     assert isinstance(handed, SentByStore)
     assert httpx.URL(handed.url).path == f"/pictures/{blob_key(BLOB)}"
     assert httpx.URL(handed.url).params["X-Amz-Expires"] == str(seconds)
@@ -100,4 +93,4 @@ async def test_an_address_at_the_store_lasts_a_minute_or_less(
 
 @pytest.mark.parametrize("open_for", [0, -1])
 async def test_there_is_no_address_for_less_than_a_second(stores: ObjectStores, open_for: int) -> None:
-    assert await SENDERS["redirect"](stores).hand_over(view_in("remote"), open_for) is None
+    assert await SENDERS["redirect"](stores).hand_over(object_in("remote"), open_for) is None

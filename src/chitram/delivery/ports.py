@@ -9,7 +9,9 @@ from uuid import UUID
 
 import msgspec
 
+from chitram.delivery.representations import Representation
 from chitram.images.public import ImageView, image_body
+from chitram.kernel.errors import StorageUnavailable
 
 
 class XCache(StrEnum):
@@ -44,6 +46,12 @@ class ImageReads(Protocol):
         ...
 
 
+class ObjectMissing(StorageUnavailable):
+    """No store that should have these bytes has them."""
+
+    default_message = "The stored file is missing."
+
+
 class OpenFile(Protocol):
     """The bytes of an image, held open for reading."""
 
@@ -62,11 +70,11 @@ class OpenFile(Protocol):
 class ImageFiles(Protocol):
     """Opens the stored bytes of images."""
 
-    async def open(self, view: ImageView) -> OpenFile:
-        """Open an image's file.
+    async def open(self, wanted: Representation) -> OpenFile:
+        """Open the bytes of a representation.
 
-        Raises `ImageNotFound` when the bytes went away since the row was read, and
-        `StorageUnavailable`.
+        Raises `ImageNotFound` when the blob went away since the row was read, `ObjectMissing` when
+        it did not and yet there is no such object, and `StorageUnavailable`.
         """
         ...
 
@@ -86,8 +94,10 @@ class SentByStore(msgspec.Struct, frozen=True):
 class Delivery(Protocol):
     """Has the bytes of images sent by somebody else, where that is cheaper."""
 
-    async def hand_over(self, view: ImageView, seconds: int | None) -> SentByProxy | SentByStore | None:
-        """Prepare that somebody else sends an image's file or one range of it.
+    async def hand_over(
+        self, wanted: Representation, seconds: int | None
+    ) -> SentByProxy | SentByStore | None:
+        """Prepare that somebody else sends these bytes or one range of them.
 
         None when this server has to. `seconds` is how long the client may be let in at
         most, None without an end.

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from dishka import Provider, Scope, provide
 
+from chitram.accounts.public import Authenticator
 from chitram.delivery.adapters.hand_over import SENDERS
 from chitram.delivery.adapters.metadata_cache.entries import LocalEntries
 from chitram.delivery.adapters.metadata_cache.images import CachedImages, DirectImages
@@ -16,11 +17,14 @@ from chitram.delivery.adapters.metadata_cache.subscriber import Subscriber
 from chitram.delivery.adapters.metadata_cache.values import SharedImages, shared_images
 from chitram.delivery.adapters.object_files import ObjectImageFiles
 from chitram.delivery.domain.links import SignedLinks
+from chitram.delivery.entrypoints.image_bytes import ImageBytes
 from chitram.delivery.entrypoints.jobs import PurgeImageJob
 from chitram.delivery.entrypoints.visible import VisibleImages
 from chitram.delivery.ports import Delivery, ImageFiles, ImageReads
 from chitram.images.public import ImageCaches, ImageQueries
+from chitram.kernel.clock import Clock
 from chitram.platform.database import Reader, make_reader
+from chitram.platform.http.limits import SendLimits
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.settings import Settings
 from chitram.platform.shared_cache.epoch import KnownEpoch, PostgresEpochs
@@ -46,6 +50,21 @@ class DeliveryProvider(Provider):
     @provide
     def delivery(self, settings: Settings, stores: ObjectStores) -> Delivery:
         return SENDERS[settings.file_delivery](stores)
+
+    @provide
+    def image_bytes(
+        self,
+        visible: VisibleImages,
+        queries: ImageQueries,
+        authenticator: Authenticator,
+        links: SignedLinks,
+        clock: Clock,
+        files: ImageFiles,
+        delivery: Delivery,
+        limits: SendLimits,
+    ) -> ImageBytes:
+        latest = VisibleImages(DirectImages(queries), authenticator, links, clock)
+        return ImageBytes(visible, latest, files, delivery, clock, limits)
 
     @provide
     def links(self, settings: Settings) -> SignedLinks:

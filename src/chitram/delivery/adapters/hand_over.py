@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from chitram.delivery.ports import Delivery, SentByProxy, SentByStore
-from chitram.images.public import ImageView, blob_key
+from chitram.delivery.representations import Representation
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.objects.base import ObjectStore
 from chitram.platform.objects.registry import ObjectStores, StoreNotConfigured
@@ -22,7 +22,7 @@ class ByThisServer:
     def __init__(self, stores: ObjectStores) -> None:
         pass
 
-    async def hand_over(self, view: ImageView, seconds: int | None) -> None:
+    async def hand_over(self, wanted: Representation, seconds: int | None) -> None:
         pass
 
 
@@ -32,18 +32,17 @@ class ByProxy:
     def __init__(self, stores: ObjectStores) -> None:
         self._stores = stores
 
-    async def hand_over(self, view: ImageView, seconds: int | None) -> SentByProxy | None:  # noqa: ARG002 - part of the protocol
+    async def hand_over(self, wanted: Representation, seconds: int | None) -> SentByProxy | None:  # noqa: ARG002 - part of the protocol
         """Look first: what the proxy does not find, this server can look for elsewhere."""
-        key = blob_key(view.blob_id)
-        if (store := _store_of(view, self._stores)) is None:
+        if (store := _store_of(wanted, self._stores)) is None:
             return None
-        path = store.internal_path(key)
+        path = store.internal_path(wanted.key)
         if path is None:
             return None
-        found = await store.stat(key)
+        found = await store.stat(wanted.key)
         if found is None:
             return None
-        if found.size != view.file_size:
+        if found.size != wanted.size:
             raise StorageUnavailable("The stored file is not whole.")
         return SentByProxy(f"{_INTERNAL}/{store.name}/{path}")
 
@@ -54,19 +53,19 @@ class ByStore:
     def __init__(self, stores: ObjectStores) -> None:
         self._stores = stores
 
-    async def hand_over(self, view: ImageView, seconds: int | None) -> SentByStore | None:
+    async def hand_over(self, wanted: Representation, seconds: int | None) -> SentByStore | None:
         lifetime = _LONGEST_SECONDS if seconds is None else min(seconds, _LONGEST_SECONDS)
-        store = _store_of(view, self._stores)
+        store = _store_of(wanted, self._stores)
         if lifetime < 1 or store is None:
             return None
-        url = await store.presign("GET", blob_key(view.blob_id), lifetime)
+        url = await store.presign("GET", wanted.key, lifetime)
         return SentByStore(url) if url else None
 
 
-def _store_of(view: ImageView, stores: ObjectStores) -> ObjectStore | None:
-    """The store that a view names; None when its entry went after a move that the view is older than."""
+def _store_of(wanted: Representation, stores: ObjectStores) -> ObjectStore | None:
+    """The store that is named; None when its entry went after a move that the name is older than."""
     try:
-        return stores.by_name(view.shard)
+        return stores.by_name(wanted.shard)
     except StoreNotConfigured:
         return None
 

@@ -4,48 +4,43 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from uuid import UUID
 
-import structlog
-
-from chitram.delivery.ports import OpenFile
-from chitram.images.public import BlobPlaces, ImageNotFound, ImageView, blob_key
-from chitram.kernel.errors import StorageUnavailable
+from chitram.delivery.ports import ObjectMissing, OpenFile
+from chitram.delivery.representations import Representation
+from chitram.images.public import BlobPlaces, ImageNotFound
 from chitram.platform.objects.base import ObjectNotFound, OpenObject
 from chitram.platform.objects.registry import ObjectStores, StoreNotConfigured
 
-_log = structlog.get_logger("chitram.delivery")
-
 
 class ObjectImageFiles:
-    """Opens a blob's object in the store that its row names.
+    """Opens objects of a blob in the store that its row names.
 
     What was read of the row may come from a cache and be older than a move to another store, so an
     object that is missing is looked for once more where the row says now. A live blob without its
-    object is a loss of the store's, not an image that never was.
+    object is a loss of the store's, not an image that never was; or what was read is older than a
+    rendition that has taken the place of another.
     """
 
     def __init__(self, stores: ObjectStores, places: BlobPlaces) -> None:
         self._stores = stores
         self._places = places
 
-    async def open(self, view: ImageView) -> OpenFile:
+    async def open(self, wanted: Representation) -> OpenFile:
         try:
-            return await self._open(view.blob_id, view.shard)
+            return await self._open(wanted.key, wanted.shard)
         except (ObjectNotFound, StoreNotConfigured) as error:
-            shard = await self._places.shard_of(view.blob_id)
+            shard = await self._places.shard_of(wanted.blob_id)
             if shard is None:
                 raise ImageNotFound from error
-            if shard == view.shard and isinstance(error, StoreNotConfigured):
+            if shard == wanted.shard and isinstance(error, StoreNotConfigured):
                 raise
-        if shard != view.shard:
+        if shard != wanted.shard:
             with contextlib.suppress(ObjectNotFound):
-                return await self._open(view.blob_id, shard)
-        _log.error("object missing", blob=str(view.blob_id), store=shard)
-        raise StorageUnavailable("The stored file is missing.")
+                return await self._open(wanted.key, shard)
+        raise ObjectMissing
 
-    async def _open(self, blob_id: UUID, shard: str) -> OpenFile:
-        return _ObjectFile(await self._stores.by_name(shard).open(blob_key(blob_id)))
+    async def _open(self, key: str, shard: str) -> OpenFile:
+        return _ObjectFile(await self._stores.by_name(shard).open(key))
 
 
 class _ObjectFile:

@@ -11,3 +11,11 @@ class ThumbnailNotReady(ChitramError):
     code = "THUMBNAIL_NOT_READY"
     category = Category.NOT_FOUND
     default_message = "The thumbnail has not been made yet. Try again shortly."
+
+
+class RenditionNotReady(ChitramError):
+    """The image exists but nobody has seen yet in how few bytes it can be shown."""
+
+    code = "RENDITION_NOT_READY"
+    category = Category.NOT_FOUND
+    default_message = "The image has not been optimised yet. Try again shortly."

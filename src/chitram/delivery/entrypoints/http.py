@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, cast
+from functools import partial
+from typing import Annotated, cast
 
 from dishka.integrations.litestar import FromDishka, inject
 from litestar import MediaType, Response, route
-from litestar.params import Parameter
 from litestar.types import ASGIApp, ControllerRouterHandler
 
-from chitram.delivery.domain.caching import cache_control, metadata_cache_control
-from chitram.delivery.domain.errors import ThumbnailNotReady
+from chitram.delivery import representations
+from chitram.delivery.domain.accept import names_media_type
+from chitram.delivery.domain.caching import cache_control, metadata_cache_control, rendition_cache_control
 from chitram.delivery.entrypoints import openapi
+from chitram.delivery.entrypoints.image_bytes import ImageBytes, Resource
 from chitram.delivery.entrypoints.links import create_link
-from chitram.delivery.entrypoints.send import CONDITIONS, SendObject
 from chitram.delivery.entrypoints.visible import AnyRequest, VisibleImages
-from chitram.delivery.ports import Delivery, ImageFiles
-from chitram.images.public import ImageBody
-from chitram.kernel.clock import Clock
+from chitram.images.public import THUMBNAIL_SIDES, ImageBody, RenditionKind
+from chitram.kernel.errors import InvalidRequest
 from chitram.platform.http.headers import joined_lines
-from chitram.platform.http.limits import SendLimits
 from chitram.platform.http.openapi import READ_METHODS, reads
 from chitram.platform.http.rate_limits import RATE_LIMIT
 from chitram.platform.rate_limits.policy import READS
 
-_RETRY_THUMBNAIL_SECONDS = 2
+_WEBP = "image/webp"
 # Handlers of their own, for Litestar does not let two controllers share a path.
 _IMAGE = "/api/v1/images/{image_id:str}"
 _TAGS = ["images"]
@@ -72,28 +71,10 @@ async def metadata(
 async def file(
     request: AnyRequest,
     image_id: Annotated[str, openapi.IMAGE_ID],
-    visible: FromDishka[VisibleImages],
-    files: FromDishka[ImageFiles],
-    delivery: FromDishka[Delivery],
-    clock: FromDishka[Clock],
-    limits: FromDishka[SendLimits],
+    image_bytes: FromDishka[ImageBytes],
 ) -> ASGIApp:
     """Send the stored bytes of an image, or have them sent by the proxy or the store."""
-    seen = await visible.find_file(request, image_id)
-    view = seen.view
-    return SendObject(
-        open_object=lambda: files.open(view),
-        size=view.file_size,
-        media_type=view.content_type,
-        etag=f'"{view.checksum}"',
-        last_modified=view.created_at,
-        filename=view.filename,
-        cache_control=cache_control(view.visibility, view.expires_at, clock.now()),
-        method=request.method,
-        headers={name: value for name in CONDITIONS if (value := joined_lines(request, name))},
-        seconds=limits.seconds,
-        hand_over=lambda: delivery.hand_over(view, seen.seconds),
-    )
+    return await image_bytes.answer(request, image_id, _FILE)
 
 
 @route(
@@ -102,7 +83,7 @@ async def file(
     http_method=READ_METHODS,
     operation_id=reads("ImageThumbnail"),
     summary="Send a thumbnail",
-    operation_class=openapi.SendsThumbnail,
+    operation_class=openapi.SendsRendition,
     responses=openapi.THUMBNAIL_REFUSALS,
     opt={RATE_LIMIT: READS},
 )
@@ -110,14 +91,61 @@ async def file(
 async def thumbnail(
     request: AnyRequest,
     image_id: Annotated[str, openapi.IMAGE_ID],
-    visible: FromDishka[VisibleImages],
-    size: Annotated[  # noqa: ARG001 - checked by its type
-        Literal["small", "medium", "large"], Parameter(description="150, 300 or 600 pixels")
-    ] = "medium",
-) -> None:
-    """Send a thumbnail. None is made yet, so an existing image answers that it is not ready."""
-    await visible.find(request, image_id)
-    raise ThumbnailNotReady(retry_after=_RETRY_THUMBNAIL_SECONDS)
+    image_bytes: FromDishka[ImageBytes],
+    size: Annotated[str, openapi.THUMBNAIL_SIZE] = RenditionKind.MEDIUM.value,
+) -> ASGIApp:
+    """Send a thumbnail: 150, 300 or 600 pixels on its longest side, or as many as the image has."""
+    return await image_bytes.answer(request, image_id, _thumbnail_of(size))
 
 
-HANDLERS: list[ControllerRouterHandler] = [metadata, file, thumbnail, create_link]
+@route(
+    f"{_IMAGE}/optimised",
+    tags=_TAGS,
+    http_method=READ_METHODS,
+    operation_id=reads("ImageOptimised"),
+    summary="Send an image in fewer bytes",
+    operation_class=openapi.SendsOptimised,
+    responses=openapi.OPTIMISED_REFUSALS,
+    opt={RATE_LIMIT: READS},
+)
+@inject
+async def optimised(
+    request: AnyRequest,
+    image_id: Annotated[str, openapi.IMAGE_ID],
+    image_bytes: FromDishka[ImageBytes],
+) -> ASGIApp:
+    """Send an image as it looks, in the fewest bytes there are for this client.
+
+    WebP goes only to those whose `Accept` names it. Where fewer bytes are not to be had without
+    being seen, the stored file is sent.
+    """
+    takes_webp = names_media_type(joined_lines(request, "accept"), _WEBP)
+    return await image_bytes.answer(request, image_id, _OPTIMISED[takes_webp])
+
+
+def _thumbnail_of(size: str) -> Resource:
+    if (found := _THUMBNAILS.get(size)) is None:
+        sizes = [*_THUMBNAILS]
+        raise InvalidRequest("size is small, medium or large.", details={"field": "size", "allowed": sizes})
+    return found
+
+
+_FILE = Resource(find=VisibleImages.find_file, choose=representations.original, cache_control=cache_control)
+_THUMBNAILS = {
+    kind.value: Resource(
+        find=VisibleImages.find,
+        choose=partial(representations.thumbnail, kind=kind),
+        cache_control=rendition_cache_control,
+    )
+    for kind in THUMBNAIL_SIDES
+}
+_OPTIMISED = {
+    takes_webp: Resource(
+        find=VisibleImages.find,
+        choose=partial(representations.optimised, takes_webp=takes_webp),
+        cache_control=rendition_cache_control,
+        vary="Accept",
+    )
+    for takes_webp in (True, False)
+}
+HANDLERS: list[ControllerRouterHandler] = [metadata, file, thumbnail, optimised, create_link]

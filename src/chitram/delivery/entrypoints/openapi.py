@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from litestar.openapi.datastructures import ResponseSpec
@@ -19,9 +20,13 @@ from litestar.openapi.spec import Parameter as OpenAPIParameter
 from litestar.params import Parameter
 
 from chitram.delivery.domain.links import LONGEST_SECONDS
+from chitram.images.public import THUMBNAIL_SIDES
 from chitram.platform.http.openapi import RATE_LIMITED, refusal
 
 IMAGE_ID = Parameter(description="Id of the image", schema_extra={"format": "uuid"})
+THUMBNAIL_SIZE = Parameter(
+    description="150, 300 or 600 pixels on the longest side", schema_extra={"enum": [*THUMBNAIL_SIDES]}
+)
 
 METADATA_REFUSALS: dict[int, ResponseSpec] = {
     400: refusal("INVALID_REQUEST"),
@@ -38,10 +43,12 @@ FILE_REFUSALS: dict[int, ResponseSpec] = {
     503: refusal("DATABASE_UNAVAILABLE", "STORAGE_UNAVAILABLE"),
 }
 THUMBNAIL_REFUSALS: dict[int, ResponseSpec] = {
-    400: refusal("INVALID_REQUEST"),
+    **FILE_REFUSALS,
     404: refusal("IMAGE_NOT_FOUND", "THUMBNAIL_NOT_READY"),
-    429: RATE_LIMITED,
-    503: refusal("DATABASE_UNAVAILABLE"),
+}
+OPTIMISED_REFUSALS: dict[int, ResponseSpec] = {
+    **FILE_REFUSALS,
+    404: refusal("IMAGE_NOT_FOUND", "RENDITION_NOT_READY"),
 }
 LINK_REFUSALS: dict[int, ResponseSpec] = {
     400: refusal("INVALID_REQUEST"),
@@ -54,6 +61,8 @@ LINK_REFUSALS: dict[int, ResponseSpec] = {
     503: refusal("DATABASE_UNAVAILABLE"),
 }
 
+_ORIGINALS = ("image/jpeg", "image/png")
+_RENDITIONS = (*_ORIGINALS, "image/webp")
 _TEXT = Schema(type=OpenAPIType.STRING)
 _BINARY = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 _EXPIRES_IN = Schema(
@@ -65,12 +74,25 @@ _LINK_PARAMETERS = (
 )
 
 
-def _bytes(description: str, *headers: str) -> OpenAPIResponse:
+def _bytes(media_types: Sequence[str], description: str, *headers: str) -> OpenAPIResponse:
     return OpenAPIResponse(
         description=description,
         headers={name: OpenAPIHeader(schema=_TEXT) for name in headers},
-        content={name: OpenAPIMediaType(schema=_BINARY) for name in ("image/jpeg", "image/png")},
+        content={name: OpenAPIMediaType(schema=_BINARY) for name in media_types},
     )
+
+
+def _sent(media_types: Sequence[str], *headers: str) -> dict[str, OpenAPIResponse]:
+    """The answers with bytes, and those that save them."""
+    return {
+        "200": _bytes(media_types, "All of it", "ETag", "Last-Modified", "Accept-Ranges", *headers),
+        "206": _bytes(media_types, "The ranges that were asked for", "ETag", "Content-Range", *headers),
+        "304": OpenAPIResponse(description="The client's copy is still right"),
+        "307": OpenAPIResponse(
+            description="The store sends it, at an address for this request alone",
+            headers={"Location": OpenAPIHeader(schema=_TEXT)},
+        ),
+    }
 
 
 @dataclass
@@ -79,28 +101,25 @@ class SendsFile(Operation):
 
     def __post_init__(self) -> None:
         self.parameters = [*(self.parameters or []), *_LINK_PARAMETERS]
-        self.responses = {
-            **(self.responses or {}),
-            "200": _bytes("The whole file", "ETag", "Last-Modified", "Accept-Ranges"),
-            "206": _bytes("The ranges that were asked for", "ETag", "Content-Range"),
-            "304": OpenAPIResponse(description="The client's copy is still right"),
-            "307": OpenAPIResponse(
-                description="The store sends it, at an address for this request alone",
-                headers={"Location": OpenAPIHeader(schema=_TEXT)},
-            ),
-        }
+        self.responses = {**(self.responses or {}), **_sent(_ORIGINALS)}
 
 
 @dataclass
-class SendsThumbnail(Operation):
-    """An operation that answers with the bytes of a thumbnail."""
+class SendsRendition(Operation):
+    """An operation that answers with the bytes of a rendition, whole or in part."""
 
     def __post_init__(self) -> None:
-        self.responses = {
-            **(self.responses or {}),
-            "200": _bytes("The thumbnail", "ETag", "Last-Modified"),
-            "304": OpenAPIResponse(description="The client's copy is still right"),
-        }
+        self.responses = {**(self.responses or {}), **_sent(_RENDITIONS)}
+
+
+@dataclass
+class SendsOptimised(Operation):
+    """An operation whose request says which renditions it takes."""
+
+    def __post_init__(self) -> None:
+        accept = OpenAPIParameter("Accept", "header", schema=_TEXT, description="WebP has to be named")
+        self.parameters = [*(self.parameters or []), accept]
+        self.responses = {**(self.responses or {}), **_sent(_RENDITIONS, "Vary")}
 
 
 @dataclass

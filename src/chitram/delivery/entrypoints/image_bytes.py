@@ -1,0 +1,113 @@
+"""Answering with bytes that show an image, whoever sends them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+import msgspec
+import structlog
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from chitram.delivery.entrypoints.send import CONDITIONS, SendObject
+from chitram.delivery.entrypoints.visible import AnyRequest, Seen, VisibleImages
+from chitram.delivery.ports import Delivery, ImageFiles, ObjectMissing
+from chitram.delivery.representations import Representation
+from chitram.images.public import ImageView
+from chitram.kernel.clock import Clock
+from chitram.platform.http.headers import joined_lines
+from chitram.platform.http.limits import SendLimits
+
+_log = structlog.get_logger("chitram.delivery")
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True):
+    """What is sent at an address of an image.
+
+    Attributes:
+        find: reads the image as far as whoever makes the request may see it here.
+        choose: the representation to send; raises what there is to say when there is none.
+        cache_control: of a visibility, an end and the time.
+        vary: request headers that choose between representations.
+    """
+
+    find: Callable[[VisibleImages, AnyRequest, str], Awaitable[Seen]]
+    choose: Callable[[ImageView], Representation]
+    cache_control: Callable[[str, datetime | None, datetime], str]
+    vary: str | None = None
+
+
+class ImageBytes:
+    """Makes answers with bytes of images.
+
+    Args:
+        visible: finds images, as lately as a cache allows.
+        latest: finds them as they are now.
+        files: opens what this server sends itself.
+        delivery: has others send it.
+        clock: tells how long an image has left.
+        limits: on sending.
+    """
+
+    def __init__(
+        self,
+        visible: VisibleImages,
+        latest: VisibleImages,
+        files: ImageFiles,
+        delivery: Delivery,
+        clock: Clock,
+        limits: SendLimits,
+    ) -> None:
+        self._visible = visible
+        self._latest = latest
+        self._files = files
+        self._delivery = delivery
+        self._clock = clock
+        self._limits = limits
+
+    async def answer(self, request: AnyRequest, image_id: str, resource: Resource) -> ASGIApp:
+        """Answer GET or HEAD of a resource of an image. Raises `ImageNotFound` and what `choose` does."""
+        seen = await resource.find(self._visible, request, image_id)
+        chosen = resource.choose(seen.view)
+
+        async def send_chosen(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await self._sending(request, resource, seen, chosen)(scope, receive, send)
+            except ObjectMissing:
+                again = await self._latest_answer(request, image_id, resource)
+                await again(scope, receive, send)
+
+        return send_chosen
+
+    async def _latest_answer(self, request: AnyRequest, image_id: str, resource: Resource) -> ASGIApp:
+        """Answer with what has taken the place of something missing, or with 503 if nothing has."""
+        seen = await resource.find(self._latest, request, image_id)
+        chosen = resource.choose(seen.view)
+
+        async def send_latest(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await self._sending(request, resource, seen, chosen)(scope, receive, send)
+            except ObjectMissing:
+                _log.error("object missing", blob=str(chosen.blob_id), key=chosen.key, store=chosen.shard)
+                raise
+
+        return send_latest
+
+    def _sending(
+        self, request: AnyRequest, resource: Resource, seen: Seen, chosen: Representation
+    ) -> SendObject:
+        view = seen.view
+        return SendObject(
+            open_object=lambda: self._files.open(chosen),
+            size=chosen.size,
+            media_type=chosen.media_type,
+            etag=f'"{chosen.checksum}"',
+            last_modified=chosen.last_modified,
+            filename=chosen.filename,
+            cache_control=resource.cache_control(view.visibility, view.expires_at, self._clock.now()),
+            method=request.method,
+            headers={name: value for name in CONDITIONS if (value := joined_lines(request, name))},
+            seconds=self._limits.seconds,
+            vary=resource.vary,
+            hand_over=lambda: self._delivery.hand_over(chosen, seen.seconds),
+        )
