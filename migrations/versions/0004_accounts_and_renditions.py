@@ -1,4 +1,4 @@
-"""Accounts, renditions, idempotency keys, and what is known of the processing of blobs.
+"""Accounts, renditions, idempotency keys, the processing of blobs, and who works on what.
 
 Revision: 0004, after 0003
 """
@@ -180,13 +180,26 @@ def _idempotency_keys() -> None:
     )
 
 
-def _outbox() -> None:
+def _background() -> None:
     op.add_column("outbox", sa.Column("failures", sa.Integer(), server_default="0", nullable=False))
+    # The worker that is at it, and until when that is believed without hearing of it again.
+    op.add_column("outbox", sa.Column("leased_by", pg.UUID(as_uuid=True)))
+    op.add_column("outbox", sa.Column("leased_until", pg.TIMESTAMP(timezone=True)))
+    # What is done by the clock, each by one of all workers.
+    op.create_table(
+        "rounds",
+        sa.Column("name", sa.Text(), primary_key=True),
+        _time("next_at"),
+        sa.Column("leased_by", pg.UUID(as_uuid=True)),
+        _time("leased_until", nullable=True),
+        _time("done_at", nullable=True),
+        sa.Column("last_error", sa.Text()),
+    )
 
 
 def upgrade() -> None:
     """Apply the change."""
-    _outbox()
+    _background()
     _accounts()
     _renditions()
     _idempotency_keys()
@@ -194,7 +207,9 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take the change back; for tests, production only goes forward."""
-    op.drop_column("outbox", "failures")
+    op.drop_table("rounds")
+    for column in ("leased_until", "leased_by", "failures"):
+        op.drop_column("outbox", column)
     op.drop_table("idempotency_keys")
     for index in ("verified_at", "optimised_recipe", "thumbnails_recipe"):
         op.drop_index(f"ix_blobs_{index}", "blobs")

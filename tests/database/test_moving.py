@@ -107,11 +107,8 @@ class Site:
     async def work(self) -> None:
         """Do what is due by now."""
         async with self.database.transactions.begin() as transaction:
-            due = await transaction.outbox.due([DELETE_BLOB, DROP_COPY], 1000)
-            entries = [await transaction.outbox.find(entry.id) for entry in due]
+            entries = await transaction.outbox.due([DELETE_BLOB, DROP_COPY], 1000)
         for entry in entries:
-            if entry is None:
-                continue
             blob_id = UUID(entry.payload[BLOB_ID])
             if entry.kind == DELETE_BLOB:
                 await self.delete_blob(DeleteBlobCommand(entry.id, blob_id))

@@ -8,12 +8,14 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import func, select, text, update
 
 from chitram.kernel.errors import StorageUnavailable
+from chitram.platform.attempts import LEASE, Attempts, backoff, under_way
 from chitram.platform.background import Job, OutboxRunner
 from chitram.platform.database import SqlUnitOfWork
-from chitram.platform.outbox import OutboxEntry, OutboxRow, backoff
+from chitram.platform.dead_letters import DeadLetters
+from chitram.platform.outbox import REQUEUE_AFTER, OutboxEntry, OutboxRow
 from chitram.platform.queue import QueueName
 from tests.support.database import Database, outbox_ids
 
@@ -49,10 +51,13 @@ class Jobs:
     """A runner of one sort of work."""
 
     def __init__(self, database: Database) -> None:
+        self.database = database
         self.work = Work()
         self.runner = OutboxRunner(lambda: SqlUnitOfWork(database.sessions, database.relay), [self.work])
 
     async def attempt(self, entry_id: UUID) -> None:
+        """Try once, at once."""
+        await make_due(self.database)
         await self.runner.run({}, entry_id=str(entry_id))
 
 
@@ -107,7 +112,7 @@ async def test_an_entry_is_due_until_it_was_handed_over_and_again_after_a_while(
     assert await due(database) == []
     async with database.transactions.begin() as transaction:
         await transaction.session.execute(
-            update(OutboxRow).values(enqueued_at=OutboxRow.enqueued_at - timedelta(seconds=31))
+            update(OutboxRow).values(enqueued_at=OutboxRow.enqueued_at - REQUEUE_AFTER)
         )
         await transaction.commit()
     assert await due(database) == [entry_id]
@@ -161,18 +166,18 @@ async def test_gives_up_after_the_last_attempt_but_keeps_the_entry(database: Dat
 
 async def test_a_failure_of_what_is_gone_is_nothing(database: Database) -> None:
     async with database.transactions.begin() as transaction:
-        await transaction.outbox.failed(uuid4(), "late", counts=True)
+        await Attempts(transaction.session, uuid4()).failed(uuid4(), "late", counts=True)
 
 
-def test_waits_twice_as_long_each_time_up_to_ten_minutes() -> None:
-    assert [backoff(attempt).total_seconds() for attempt in (1, 2, 3, 9, 10, 60)] == [
-        2,
-        4,
-        8,
-        512,
-        600,
-        600,
-    ]
+@pytest.mark.parametrize(
+    ("attempt", "longest"), [(1, 2), (2, 4), (3, 8), (9, 512), (10, 600), (60, 600), (10**9, 600)]
+)
+def test_waits_twice_as_long_each_time_up_to_ten_minutes_the_half_of_it_by_chance(
+    attempt: int, longest: int
+) -> None:
+    waits = [backoff(attempt).total_seconds() for _ in range(200)]
+    assert longest / 2 <= min(waits) < 0.6 * longest
+    assert 0.9 * longest < max(waits) <= longest
 
 
 async def test_never_gives_up_on_an_outage(database: Database) -> None:
@@ -222,20 +227,119 @@ async def test_a_job_that_takes_too_long_has_failed(database: Database) -> None:
         assert (row.attempts, row.last_error) == (1, "TimeoutError: took too long")
 
 
-async def test_what_was_given_up_is_listed_and_starts_afresh(database: Database) -> None:
-    jobs, entry_id = Jobs(database), await add(database)
+async def give_up(jobs: Jobs, database: Database) -> UUID:
+    """Make a dead letter."""
+    entry_id = await add(database)
     jobs.work.error = ValueError("always")
     for _ in range(Work.attempts):
         await jobs.attempt(entry_id)
+    return entry_id
+
+
+async def test_what_was_given_up_is_listed_and_starts_afresh(database: Database) -> None:
+    jobs = Jobs(database)
+    entry_id = await give_up(jobs, database)
     async with database.transactions.begin() as transaction:
-        [entry] = await transaction.outbox.dead(10)
-        assert (entry.id, entry.attempts, entry.last_error) == (entry_id, Work.attempts, "ValueError: always")
-        assert await transaction.outbox.requeue_dead() == 1
+        dead = DeadLetters(transaction.session)
+        [letter] = await dead.list(10)
+        assert (letter.id, letter.payload, letter.attempts) == (entry_id, {"n": "1"}, Work.attempts)
+        assert (letter.kind, letter.error) == (KIND, "ValueError: always")
+        assert await dead.ids() == [entry_id]
+        assert await dead.revive(entry_id)
+        assert not await dead.revive(entry_id)
         await transaction.commit()
     assert await due(database) == [entry_id]
     jobs.work.error = None
     await jobs.attempt(entry_id)
-    assert len(jobs.work.done) == Work.attempts + 1
+    assert [entry.failures for entry in jobs.work.done] == [0, 1, 2, 0]
+
+
+async def test_what_was_given_up_is_dropped_and_nothing_else_is(database: Database) -> None:
+    given_up, alive = await give_up(Jobs(database), database), await add(database)
+    async with database.transactions.begin() as transaction:
+        dead = DeadLetters(transaction.session)
+        assert not await dead.drop(alive)
+        assert await dead.find(alive) is None
+        assert await dead.drop(given_up)
+        await transaction.commit()
+    assert await outbox_ids(database.transactions) == {alive}
+
+
+async def test_nobody_begins_what_another_is_at_until_that_one_is_not_heard_of_any_more(
+    database: Database,
+) -> None:
+    entry_id, one, other = await add(database), uuid4(), uuid4()
+    async with database.transactions.begin() as transaction:
+        assert await Attempts(transaction.session, one).begin(entry_id, [KIND]) is not None
+        await transaction.commit()
+    assert await due(database) == []
+    async with database.transactions.begin() as transaction:
+        assert await Attempts(transaction.session, other).begin(entry_id, [KIND]) is None
+        assert await under_way(transaction.session, [entry_id]) == {entry_id}
+    await let_leases_run_out(database)
+    assert await due(database) == [entry_id]
+    async with database.transactions.begin() as transaction:
+        [entry] = await transaction.outbox.due([KIND], 10)
+        assert entry.is_abandoned
+        # Only late, not dead: it says so before another takes it.
+        await Attempts(transaction.session, one).renew([entry_id])
+        assert await under_way(transaction.session, [entry_id]) == {entry_id}
+        await transaction.commit()
+    await let_leases_run_out(database)
+    async with database.transactions.begin() as transaction:
+        assert await Attempts(transaction.session, other).begin(entry_id, [KIND]) is not None
+        await Attempts(transaction.session, one).hand_back(entry_id)
+        assert await under_way(transaction.session, [entry_id]) == {entry_id}
+        await Attempts(transaction.session, other).hand_back(entry_id)
+        assert [entry.is_abandoned for entry in await transaction.outbox.due([KIND], 10)] == [False]
+
+
+async def let_leases_run_out(database: Database) -> None:
+    async with database.transactions.begin() as transaction:
+        late = OutboxRow.leased_until - LEASE - timedelta(seconds=1)
+        await transaction.session.execute(update(OutboxRow).values(leased_until=late))
+        await transaction.commit()
+
+
+async def test_what_a_worker_is_at_is_renewed_and_handed_back_when_it_stops(database: Database) -> None:
+    started = asyncio.Event()
+
+    class Slow(Work):
+        async def __call__(self, entry: OutboxEntry) -> None:
+            started.set()
+            await asyncio.Event().wait()
+
+    entry_id = await add(database)
+    runner = OutboxRunner(lambda: SqlUnitOfWork(database.sessions, database.relay), [Slow()])
+    running = asyncio.create_task(runner.run({}, entry_id=str(entry_id)))
+    await started.wait()
+    await let_leases_run_out(database)
+    await runner.renew()
+    assert await due(database) == []
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    async with database.transactions.begin() as transaction:
+        [entry] = await transaction.outbox.due([KIND], 10)
+        row = await transaction.session.get_one(OutboxRow, entry_id)
+        assert (entry.is_abandoned, row.attempts) == (False, 0)
+
+
+async def test_what_a_lost_queue_was_given_is_due_and_what_came_after_is_not(database: Database) -> None:
+    before = await add(database)
+    async with database.transactions.begin() as transaction:
+        await transaction.outbox.mark_enqueued([before])
+        await transaction.commit()
+    async with database.transactions.begin() as transaction:
+        lost_at = await transaction.session.scalar(select(func.now()))
+    after = await add(database)
+    async with database.transactions.begin() as transaction:
+        await transaction.outbox.mark_enqueued([after])
+        found = await transaction.outbox.due([KIND], 10, queue_lost_at=lost_at)
+        assert [entry.id for entry in found] == [before]
+        assert await transaction.outbox.due([KIND], 10) == []
+        await transaction.outbox.forget_enqueued([after])
+        assert [entry.id for entry in await transaction.outbox.due([KIND], 10)] == [after]
 
 
 async def test_whether_something_is_owed_is_asked_of_an_index(database: Database) -> None:

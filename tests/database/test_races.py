@@ -40,10 +40,8 @@ class House:
     async def work(self) -> None:
         """Do every delete that the outbox owes, each twice at once."""
         async with self.database.transactions.begin() as transaction:
-            due = await transaction.outbox.due([DELETE_BLOB], 1000)
-            entries = [await transaction.outbox.find(entry.id) for entry in due]
+            entries = await transaction.outbox.due([DELETE_BLOB], 1000)
         for entry in entries:
-            assert entry is not None
             command = DeleteBlobCommand(entry.id, UUID(entry.payload[BLOB_ID]))
             await asyncio.gather(self.delete_blob(command), self.delete_blob(command))
 

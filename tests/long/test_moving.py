@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import asyncpg
 import pytest
 
 from chitram.images.domain.work import DROP_COPY
-from chitram.main import worker
+from chitram.main import rounds, worker
+from chitram.platform import schedule
 from chitram.platform.objects.s3 import Bucket, connect
 from chitram.platform.settings import Settings
 from tests.support.api import make_data_dir, running_api
@@ -120,7 +122,8 @@ async def _work_until_empty(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Run a worker until the folder has no file any more."""
-    monkeypatch.setattr(worker, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(rounds, "SWEEP", timedelta(seconds=0.1))
+    monkeypatch.setattr(schedule, "TICK_SECONDS", 0.1)
     stop = asyncio.Event()
     running = asyncio.create_task(
         worker.serve(

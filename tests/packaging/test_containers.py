@@ -11,15 +11,15 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
-from saq import Worker
 from valkey.asyncio import Valkey
 
 from chitram.platform.objects.registry import stores_from_settings
-from chitram.platform.queue import make_queue
 from chitram.platform.settings import PREFIX, Settings, load_settings
+from chitram.platform.tally import Tally
 from tests.packaging.dockerfile import Stage, is_sent_to_the_build, read_stages
 
 ROOT = Path(__file__).parents[2]
@@ -174,14 +174,16 @@ async def test_a_worker_is_healthy_once_it_has_reported_in(valkey_url: str) -> N
         return await child.wait()
 
     client: Valkey = Valkey.from_url(url)
-    queue = make_queue(client)
+    tally, worker = Tally(), uuid4()
     try:
         before = await exit_status()
-        await Worker(queue, functions=[]).worker_info(ttl=11)
+        await tally.tell(client, worker)
         assert (before, await exit_status()) == (1, 0)
+        await tally.leave(client, worker)
+        assert await exit_status() == 1
     finally:
         await client.flushdb()
-        await queue.disconnect()
+        await client.aclose()
 
 
 def test_make_env_writes_fresh_secrets_that_only_the_owner_can_read(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from uuid import uuid4
 import pytest
 
 from chitram.platform.outbox import OutboxEntry
-from chitram.platform.queue import QueueRelay, make_queue
+from chitram.platform.queue import JobQueues, QueueName, QueueRelay
 from chitram.platform.settings import Settings
 from chitram.platform.valkey import ValkeyGuard, make_valkey
 from tests.support.proxy import Mode, Proxy
 
 KIND = "kind"
+KINDS = {KIND: QueueName.URGENT}
 
 
 def entry(kind: str = KIND) -> OutboxEntry:
@@ -24,11 +25,11 @@ def entry(kind: str = KIND) -> OutboxEntry:
 async def test_what_many_commits_owe_waits_for_no_valkey_that_is_away(valkey_url: str, mode: Mode) -> None:
     # In a database of its own, where no worker looks.
     url = f"{valkey_url.rpartition('/')[0]}/8"
-    seen = make_queue(make_valkey(Settings(valkey_url=url)))
+    watching = make_valkey(Settings(valkey_url=url))
+    seen = JobQueues(watching, KINDS)[QueueName.URGENT]
     async with Proxy(url) as proxy:
         client = make_valkey(Settings(valkey_url=proxy.url))
-        queue = make_queue(client)
-        relay = QueueRelay(queue, [KIND], ValkeyGuard(client, open_seconds=0.1))
+        relay = QueueRelay(JobQueues(client, KINDS), ValkeyGuard(client, open_seconds=0.1))
         proxy.mode = mode
         for _ in range(200):
             relay.notify([entry(), entry("other")])
@@ -44,5 +45,5 @@ async def test_what_many_commits_owe_waits_for_no_valkey_that_is_away(valkey_url
                 await relay.drain()
         assert await seen.count("queued") == 1
         await client.flushdb()
-        await queue.disconnect()
-        await seen.disconnect()
+        await client.aclose()
+        await watching.aclose()

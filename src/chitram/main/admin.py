@@ -10,24 +10,19 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from dishka import AsyncContainer
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from chitram.images.ports import BlobCatalogue
 from chitram.images.use_cases.copies import CopyRules
 from chitram.images.use_cases.move_blobs import MoveBlobs, MoveCommand, MoveReport
 from chitram.images.use_cases.reconcile_store import ReconcileCommand, ReconcileReport, ReconcileStore
 from chitram.kernel.errors import ChitramError
-from chitram.main import cache_statistics
+from chitram.main import cache_statistics, jobs
 from chitram.main.container import make_container
 from chitram.main.progress import MoveProgress
 from chitram.main.stores import require_stores
-from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.embedded.stack import attached
-from chitram.platform.outbox import Relay
 from chitram.platform.settings import Settings
 from chitram.platform.spool import make_spool
-
-_LISTED = 100
 
 # Does one command and returns the exit status.
 Command = Callable[[AsyncContainer, argparse.Namespace], Awaitable[int]]
@@ -89,9 +84,7 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     move.set_defaults(command=_move_storage)
     move.add_argument("--from", dest="source", required=True, metavar="NAME")
     move.add_argument("--to", dest="target", required=True, metavar="NAME")
-    jobs = commands.add_parser("jobs", help="list background work that was given up")
-    jobs.set_defaults(command=_jobs)
-    jobs.add_argument("--requeue", action="store_true", help="give all of it a fresh start")
+    jobs.add_to(commands)
     cache_statistics.add_to(commands)
     return parser
 
@@ -158,18 +151,3 @@ def _describe_move(report: MoveReport, source: str, target: str, minutes: int) -
             f"{source} may be taken out of CHITRAM_STORAGE_URLS, unless something was not moved."
         )
     return "\n".join(lines) + "\n"
-
-
-async def _jobs(container: AsyncContainer, given: argparse.Namespace) -> int:
-    sessions = await container.get(async_sessionmaker[AsyncSession])
-    async with SqlUnitOfWork(sessions, await container.get(Relay)) as transaction:
-        dead = await transaction.outbox.dead(_LISTED)
-        requeued = await transaction.outbox.requeue_dead() if given.requeue else 0
-        await transaction.commit()
-    for entry in dead:
-        sys.stdout.write(
-            f"{entry.id}  {entry.kind}  given up {entry.dead_at:%Y-%m-%dT%H:%M:%SZ} after "
-            f"{entry.attempts} attempts: {entry.last_error}\n"
-        )
-    sys.stdout.write(f"requeued: {requeued}\n" if given.requeue else f"given up: {len(dead)}\n")
-    return 1 if dead and not given.requeue else 0

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 import structlog
 from dishka import AsyncContainer, Provider, Scope, from_context, make_async_container, provide
 from dishka.integrations.litestar import LitestarProvider
-from saq import Queue
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from valkey.asyncio import Valkey
 
@@ -25,7 +24,7 @@ from chitram.platform.health import Health
 from chitram.platform.http.limits import BodyLimits, SendLimits
 from chitram.platform.objects.registry import ObjectStores, stores_from_settings
 from chitram.platform.outbox import LeftToSweep, Relay
-from chitram.platform.queue import QueueRelay, make_queue
+from chitram.platform.queue import JobQueues, QueueRelay
 from chitram.platform.rate_limits.limits import RateLimits
 from chitram.platform.rate_limits.local import LocalLimiter
 from chitram.platform.rate_limits.policy import policies_from_settings
@@ -33,13 +32,18 @@ from chitram.platform.rate_limits.shared import SharedLimiter
 from chitram.platform.settings import Settings, spool_dir
 from chitram.platform.valkey import ValkeyGuard, make_valkey
 
-# What the worker of this release can do; other work waits in the outbox for one that can.
+# What the workers of this release can do; other work waits in the outbox for one that can.
 JOBS: tuple[type[Job], ...] = (DeleteBlobJob, DropCopyJob, PurgeImageJob)
 _FORM_FIELDS = 20
 # A Valkey that hangs delays nobody longer, not even who asks for the state of everything.
 _PING_SECONDS = 0.2
 
 _log = structlog.get_logger("chitram")
+
+
+def make_queues(client: Valkey) -> JobQueues:
+    """The queues of all jobs."""
+    return JobQueues(client, {job.kind: job.queue for job in JOBS})
 
 
 class PlatformProvider(Provider):
@@ -93,12 +97,12 @@ class PlatformProvider(Provider):
         await shared.aclose()
 
     @provide
-    def queue(self, client: Valkey) -> Queue:
-        return make_queue(client)
+    def queues(self, client: Valkey) -> JobQueues:
+        return make_queues(client)
 
     @provide
-    async def relay(self, queue: Queue, client: Valkey) -> AsyncIterator[Relay]:
-        relay = QueueRelay(queue, [job.kind for job in JOBS], ValkeyGuard(client))
+    async def relay(self, queues: JobQueues, client: Valkey) -> AsyncIterator[Relay]:
+        relay = QueueRelay(queues, ValkeyGuard(client))
         yield relay
         await relay.drain()
 

@@ -5,153 +5,128 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
-from typing import Any
+from collections.abc import AsyncIterator
 
 import structlog
 from dishka import AsyncContainer
-from saq import Queue, Worker
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from valkey.asyncio import Valkey
 from valkey.exceptions import ValkeyError
 
-from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
-from chitram.images.use_cases.clear_uploads import ClearUploads
-from chitram.images.use_cases.expire_images import ExpireImages
-from chitram.images.use_cases.forget_keys import ForgetKeys
-from chitram.main.container import JOBS, make_container
+from chitram.main.container import JOBS, make_container, make_queues
+from chitram.main.rounds import make_rounds
 from chitram.main.stores import require_stores
-from chitram.platform.background import OutboxRunner, every
+from chitram.platform.attempts import LEASE
+from chitram.platform.background import OutboxRunner
 from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.logging import configure_logging
 from chitram.platform.outbox import Relay
-from chitram.platform.queue import OUTBOX_JOB, make_queue
+from chitram.platform.queue import JobQueues, QueueName
+from chitram.platform.queue_worker import DEQUEUE_SECONDS, QueueWorker, is_no_outage
+from chitram.platform.schedule import Schedule, repeat
 from chitram.platform.settings import Settings
 from chitram.platform.spool import make_spool
+from chitram.platform.sweep import Sweep
 from chitram.platform.valkey import make_valkey
 
-SWEEP_SECONDS = 2.0
-EXPIRE_SECONDS = 10.0
-BACKFILL_SECONDS = 3600.0
-CLEAR_SECONDS = 60.0
-FORGET_SECONDS = 600.0
-_CONCURRENCY = 8
-_DEQUEUE_SECONDS = 5.0
-_STOP_SECONDS = 20
-_ROUND_SECONDS = 3
-_RETRY_SECONDS = 1.0
+_URGENT_JOBS = 8
+# What is under way has this long to end; rounds can be stopped anywhere.
+_STOP_SECONDS = 20.0
+_ROUND_SECONDS = 3.0
 _LEAVE_SECONDS = 1.0
 
 _log = structlog.get_logger("chitram.worker")
 
 
-async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Work until `stop` is set, then finish what is under way."""
+async def serve(settings: Settings, stop: asyncio.Event, at_once: asyncio.Event | None = None) -> None:
+    """Work until `stop`, then finish what is under way; hand it back when `at_once` is set."""
     container = make_container(settings)
-    # Waiting for work takes longer than any other command may.
-    waiting = make_queue(make_valkey(settings, command_seconds=2 * _DEQUEUE_SECONDS))
     try:
-        runner = await _runner(container)
-        expire = await container.get(ExpireImages)
-        backfill = await container.get(BackfillDimensions)
-        clear = await container.get(ClearUploads)
-        forget = await container.get(ForgetKeys)
-        worker = DrainingWorker(
-            waiting,
-            functions=[(OUTBOX_JOB, runner.run)],
-            concurrency=_CONCURRENCY,
-            dequeue_timeout=_DEQUEUE_SECONDS,
+        async with _waiting_queues(settings) as queues:
+            await _work(container, queues, stop, at_once or asyncio.Event())
+    finally:
+        await container.close()
+
+
+async def _work(
+    container: AsyncContainer, queues: JobQueues, stop: asyncio.Event, at_once: asyncio.Event
+) -> None:
+    sessions = await container.get(async_sessionmaker[AsyncSession])
+    relay = await container.get(Relay)
+    client = await container.get(Valkey)
+
+    def begin() -> SqlUnitOfWork:
+        return SqlUnitOfWork(sessions, relay)
+
+    runner = OutboxRunner(begin, [await container.get(job) for job in JOBS])
+    rounds = await make_rounds(container, Sweep(begin, await container.get(JobQueues)))
+    schedule = Schedule(begin, rounds, runner.worker)
+    ended = asyncio.Event()
+    third = LEASE.total_seconds() / 3
+    alive = [
+        asyncio.create_task(repeat(third, "lease of jobs", runner.renew, ended)),
+        asyncio.create_task(repeat(third, "lease of rounds", schedule.renew, ended)),
+        asyncio.create_task(repeat(third, "report", lambda: runner.tally.tell(client, runner.worker), ended)),
+    ]
+    _log.info("ready")
+    try:
+        await asyncio.gather(
+            schedule.run_until(stop, grace_seconds=_ROUND_SECONDS),
+            *(
+                worker.run_until(stop, at_once, grace_seconds=_STOP_SECONDS)
+                for worker in _queue_workers(queues, runner)
+            ),
         )
-        queue = await container.get(Queue)
-        rounds = [
-            asyncio.create_task(every(SWEEP_SECONDS, "sweep", lambda: runner.sweep(queue), stop)),
-            asyncio.create_task(every(EXPIRE_SECONDS, "expire", expire, stop)),
-            asyncio.create_task(every(CLEAR_SECONDS, "uploads", clear, stop)),
-            asyncio.create_task(every(FORGET_SECONDS, "keys", forget, stop)),
-            asyncio.create_task(every(BACKFILL_SECONDS, "backfill", backfill, stop)),
-        ]
-        _log.info("ready")
-        await worker.run_until(stop)
-        # Each of them may be stopped anywhere: what it leaves undone is there for the next start.
-        _, unfinished = await asyncio.wait(rounds, timeout=_ROUND_SECONDS)
-        for task in unfinished:
-            task.cancel()
-        await asyncio.gather(*rounds, return_exceptions=True)
+    finally:
+        ended.set()
+        await asyncio.gather(*alive)
+        with contextlib.suppress(ValkeyError, OSError):
+            await runner.tally.leave(client, runner.worker)
+
+
+def _queue_workers(queues: JobQueues, runner: OutboxRunner) -> list[QueueWorker]:
+    """A worker for each queue. What nobody waits for gives way to what somebody does."""
+    # One more than can be rendered at once: it fetches its original meanwhile.
+    renderers = len(os.sched_getaffinity(0))
+    urgent = QueueWorker(queues[QueueName.URGENT], runner, _URGENT_JOBS)
+    thumbnails = QueueWorker(queues[QueueName.THUMBNAILS], runner, renderers + 1)
+    optimise = QueueWorker(queues[QueueName.OPTIMISE], runner, 1, after=[thumbnails])
+    upkeep = QueueWorker(queues[QueueName.UPKEEP], runner, 1, after=[thumbnails, optimise])
+    return [urgent, thumbnails, optimise, upkeep]
+
+
+@contextlib.asynccontextmanager
+async def _waiting_queues(settings: Settings) -> AsyncIterator[JobQueues]:
+    """The queues over a client of its own: waiting for work takes longer than any other command may."""
+    client = make_valkey(settings, command_seconds=2 * DEQUEUE_SECONDS)
+    try:
+        yield make_queues(client)
     finally:
         # Taking leave of a server that is away fails, or takes for ever.
         with contextlib.suppress(ValkeyError, OSError):
             async with asyncio.timeout(_LEAVE_SECONDS):
-                await waiting.disconnect()
-        await container.close()
-
-
-async def _runner(container: AsyncContainer) -> OutboxRunner:
-    sessions = await container.get(async_sessionmaker[AsyncSession])
-    relay = await container.get(Relay)
-    jobs = [await container.get(job) for job in JOBS]
-    return OutboxRunner(lambda: SqlUnitOfWork(sessions, relay), jobs)
-
-
-class DrainingWorker(Worker[Any]):
-    """SAQ's worker, but stopped by us: it finishes the jobs under way and takes no more.
-
-    Its own graceful stop waits for its housekeeping too, which sleeps for a minute.
-    """
-
-    _draining = False
-    _missing_queue = False
-
-    def _process(self, previous_task: asyncio.Task[Any] | None = None) -> None:
-        if not self._draining:
-            super()._process(previous_task)
-
-    async def process(self) -> bool:
-        """Take one job; while Valkey is away, wait instead of asking again at once."""
-        try:
-            await self.queue.count("queued")
-        except (ValkeyError, OSError) as error:
-            if not self._missing_queue:
-                _log.warning("queue unreachable", cause=type(error).__name__)
-            self._missing_queue = True
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_RETRY_SECONDS):
-                    await self.event.wait()
-            return False
-        self._missing_queue = False
-        return await super().process()
-
-    async def run_until(self, stop: asyncio.Event) -> None:
-        """Take jobs until `stop`; what is not finished in time is handed back to the outbox."""
-        self.SIGNALS = []
-        running = asyncio.create_task(self.start())
-        # It makes the event that ends it in its first step: set before, it would go unnoticed.
-        await asyncio.sleep(0)
-        await stop.wait()
-        self._draining = True
-        if jobs := [context["task"] for context in self.job_task_contexts.values()]:
-            await asyncio.wait(jobs, timeout=_STOP_SECONDS)
-        self.event.set()
-        await running
-
-
-def _is_no_outage(record: logging.LogRecord) -> bool:
-    """Drop the traceback that SAQ writes every second without Valkey; one line of ours says so."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, (ValkeyError, OSError))
+                await client.aclose()
 
 
 def run(settings: Settings) -> int:
-    """Work until SIGTERM or SIGINT."""
+    """Work until SIGTERM or SIGINT; a second one does not wait for what is under way."""
     configure_logging(settings)
-    logging.getLogger("saq").addFilter(_is_no_outage)
+    logging.getLogger("saq").addFilter(is_no_outage)
     make_spool(settings)
 
     async def main() -> None:
         await require_stores(settings)
-        stop = asyncio.Event()
+        stop, at_once = asyncio.Event(), asyncio.Event()
+
+        def on_signal() -> None:
+            (at_once if stop.is_set() else stop).set()
+
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        await serve(settings, stop)
+            loop.add_signal_handler(number, on_signal)
+        await serve(settings, stop, at_once)
 
     asyncio.run(main())
     return 0

@@ -1,22 +1,22 @@
-"""Background work: settling outbox entries, and doing things by the clock."""
+"""Background jobs: each settles the outbox entries of one kind."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
-from saq import Queue
-from valkey.exceptions import ValkeyError
 
-from chitram.kernel.errors import Category, ChitramError
+from chitram.kernel.errors import Category, ChitramError, DatabaseUnavailable
+from chitram.platform.attempts import Attempts
 from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.outbox import OutboxEntry
-from chitram.platform.queue import QueueName, enqueue
+from chitram.platform.queue import QueueName
+from chitram.platform.tally import Outcome, Tally
 
-_SWEEP_BATCH = 500
+_DATABASE_SECONDS = 1.0
 
 _log = structlog.get_logger("chitram.worker")
 
@@ -54,43 +54,76 @@ class OutboxRunner:
     def __init__(self, begin: Callable[[], SqlUnitOfWork], jobs: Iterable[Job]) -> None:
         self._begin = begin
         self._jobs = {job.kind: job for job in jobs}
+        self._held: set[UUID] = set()
+        self.worker = uuid4()
+        self.tally = Tally()
 
     async def run(self, _: dict[str, Any], *, entry_id: str) -> None:
-        """Do one entry. A failure is recorded with the time of the next attempt, not raised."""
-        entry = await self._find(UUID(entry_id))
-        if entry is None or (job := self._jobs.get(entry.kind)) is None:
+        """Do one entry, unless somebody else is at it.
+
+        A failure is recorded with the time of the next attempt, not raised. When this is cancelled
+        the entry is handed back.
+        """
+        entry = await self._take(UUID(entry_id))
+        if entry is None:
             return
+        self._held.add(entry.id)
+        job = self._jobs[entry.kind]
         try:
             async with asyncio.timeout(job.seconds):
                 await job(entry)
+        except asyncio.CancelledError:
+            await self._hand_back(entry)
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the outbox has to know
             _log.warning("job failed", kind=entry.kind, entry=str(entry.id), exc_info=error)
             await self._record(job, entry, error)
+        else:
+            self.tally.count(job.queue, Outcome.DONE)
+        finally:
+            self._held.discard(entry.id)
 
-    async def sweep(self, queue: Queue) -> int:
-        """Hand to the queue what it should have and may have lost; return how many."""
-        async with self._begin() as transaction:
-            due = await transaction.outbox.due(list(self._jobs), _SWEEP_BATCH)
-        for entry in due:
-            await enqueue(queue, entry)
-        if due:
+    async def renew(self) -> None:
+        """Say that all that is under way here still is; more often than `LEASE`."""
+        if self._held:
             async with self._begin() as transaction:
-                await transaction.outbox.mark_enqueued([entry.id for entry in due])
+                await Attempts(transaction.session, self.worker).renew(self._held)
                 await transaction.commit()
-        return len(due)
 
-    async def _find(self, entry_id: UUID) -> OutboxEntry | None:
-        async with self._begin() as transaction:
-            return await transaction.outbox.find(entry_id)
+    async def _take(self, entry_id: UUID) -> OutboxEntry | None:
+        """Take an entry. While the database is away, wait: nothing is to leave the queue in vain."""
+        while True:
+            try:
+                async with self._begin() as transaction:
+                    attempts = Attempts(transaction.session, self.worker)
+                    entry = await attempts.begin(entry_id, self._jobs.keys())
+                    await transaction.commit()
+            except DatabaseUnavailable:
+                await asyncio.sleep(_DATABASE_SECONDS)
+            else:
+                return entry
+
+    async def _hand_back(self, entry: OutboxEntry) -> None:
+        try:
+            async with self._begin() as transaction:
+                await Attempts(transaction.session, self.worker).hand_back(entry.id)
+                await transaction.commit()
+        except ChitramError as error:
+            # The lease runs out by itself.
+            _log.warning("job not handed back", entry=str(entry.id), cause=error.code)
 
     async def _record(self, job: Job, entry: OutboxEntry, error: Exception) -> None:
         is_outage = isinstance(error, ChitramError) and error.category is Category.UNAVAILABLE
-        is_last = not is_outage and entry.failures + 1 >= job.attempts
-        if is_last:
-            is_last = await self._give_up(job, entry)
-        async with self._begin() as transaction:
-            await transaction.outbox.failed(entry.id, _describe(error), counts=not is_outage, is_last=is_last)
-            await transaction.commit()
+        is_last = not is_outage and entry.failures + 1 >= job.attempts and await self._give_up(job, entry)
+        try:
+            async with self._begin() as transaction:
+                attempts = Attempts(transaction.session, self.worker)
+                await attempts.failed(entry.id, _describe(error), counts=not is_outage, is_last=is_last)
+                await transaction.commit()
+        except ChitramError as unrecorded:
+            _log.warning("failure not recorded", entry=str(entry.id), cause=unrecorded.code)
+            return
+        self.tally.count(job.queue, Outcome.FAILED)
         if is_last:
             _log.error("job given up", kind=entry.kind, entry=str(entry.id))
 
@@ -110,21 +143,3 @@ def _describe(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "TimeoutError: took too long"
     return f"{type(error).__name__}: {error}"
-
-
-async def every(
-    seconds: float, name: str, work: Callable[[], Awaitable[object]], stop: asyncio.Event
-) -> None:
-    """Do `work` now and again every `seconds` until `stop`; an outage only skips a turn."""
-    while not stop.is_set():
-        try:
-            await work()
-        except (ChitramError, ValkeyError, OSError) as error:
-            _log.warning("skipped", work=name, cause=type(error).__name__)
-        except Exception:  # noqa: BLE001 - a loop that ends would never be missed
-            _log.exception("unexpected error", work=name)
-        try:
-            async with asyncio.timeout(seconds):
-                await stop.wait()
-        except TimeoutError:
-            continue

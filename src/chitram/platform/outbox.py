@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, cast
 from uuid import UUID
 
 import msgspec
 from advanced_alchemy.base import DefaultBase
-from sqlalchemy import Index, Integer, Text, delete, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Index, Integer, Select, Text, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,11 +17,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from chitram.kernel.ids import new_id
 
-# An entry that was handed to the queue this long ago and is still not done is handed over again.
-REQUEUE_AFTER = timedelta(seconds=30)
-_FIRST_BACKOFF_SECONDS = 2
-_LONGEST_BACKOFF_SECONDS = 600
-_ERROR_CHARACTERS = 2000
+# An entry that was handed to the queue this long ago, and that nobody has taken up, is handed over
+# again. Only for what nothing else finds: a queue that was emptied and a worker that died are noticed.
+REQUEUE_AFTER = timedelta(seconds=60)
 
 
 class OutboxRow(DefaultBase):
@@ -38,6 +36,8 @@ class OutboxRow(DefaultBase):
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
     # Of the attempts those that failed by themselves, not for something that was away.
     failures: Mapped[int] = mapped_column(Integer, server_default="0")
+    leased_by: Mapped[UUID | None] = mapped_column(PG_UUID(as_uuid=True))
+    leased_until: Mapped[datetime | None] = mapped_column(TIMESTAMP(timezone=True))
     last_error: Mapped[str | None] = mapped_column(Text)
     dead_at: Mapped[datetime | None] = mapped_column(TIMESTAMP(timezone=True))
 
@@ -53,22 +53,18 @@ class OutboxRow(DefaultBase):
 
 
 class OutboxEntry(msgspec.Struct, frozen=True):
-    """An entry as the queue and its handlers see it; `failures` are those before this attempt."""
+    """An entry as the queue and its handlers see it.
+
+    Attributes:
+        failures: of earlier attempts, as far as they count.
+        is_abandoned: a worker took it up and has not been heard of since.
+    """
 
     id: UUID
     kind: str
     payload: Mapping[str, str] = {}
     failures: int = 0
-
-
-class DeadEntry(msgspec.Struct, frozen=True):
-    """An entry that was given up, for an administrator."""
-
-    id: UUID
-    kind: str
-    attempts: int
-    last_error: str
-    dead_at: datetime
+    is_abandoned: bool = False
 
 
 class Relay(Protocol):
@@ -122,80 +118,66 @@ class SqlOutbox:
             delete(OutboxRow).where(OutboxRow.kind == kind, OutboxRow.payload.contains(dict(payload)))
         )
 
-    async def find(self, entry_id: UUID) -> OutboxEntry | None:
-        """Read an entry that is neither done nor dead."""
-        row = await self._session.get(OutboxRow, entry_id)
-        if row is None or row.dead_at is not None:
-            return None
-        return OutboxEntry(id=entry_id, kind=row.kind, payload=row.payload, failures=row.failures)
+    async def due(
+        self, kinds: Collection[str], limit: int, *, queue_lost_at: datetime | None = None
+    ) -> list[OutboxEntry]:
+        """Entries that should be in the queue now and may not be, oldest first.
 
-    async def due(self, kinds: Sequence[str], limit: int) -> list[OutboxEntry]:
-        """Entries that should be in the queue now and may not be, oldest first."""
-        rows = await self._session.execute(
-            select(OutboxRow.id, OutboxRow.kind)
+        Args:
+            kinds: of entries.
+            limit: most of them.
+            queue_lost_at: what was handed over before has been forgotten, as far as is known.
+        """
+        forgotten = func.now() - REQUEUE_AFTER if queue_lost_at is None else queue_lost_at
+        rows = await self._session.scalars(
+            select(OutboxRow)
             .where(
                 OutboxRow.dead_at.is_(None),
                 OutboxRow.kind.in_(kinds),
                 OutboxRow.run_after <= func.now(),
+                is_free(),
                 or_(
+                    OutboxRow.leased_until.is_not(None),
                     OutboxRow.enqueued_at.is_(None),
-                    OutboxRow.enqueued_at < func.now() - REQUEUE_AFTER,
+                    OutboxRow.enqueued_at < forgotten,
                 ),
             )
             .order_by(OutboxRow.run_after)
             .limit(limit)
         )
-        return [OutboxEntry(id=row.id, kind=row.kind) for row in rows]
+        return [entry_of(row) for row in rows]
 
-    async def mark_enqueued(self, ids: Sequence[UUID]) -> None:
-        """Remember that the queue has these; a hint that spares it repeats."""
+    async def mark_enqueued(self, ids: Collection[UUID]) -> None:
+        """Remember that the queue has these; a hint that spares it repeats. Ends leases that ran out."""
         await self._session.execute(
-            update(OutboxRow).where(OutboxRow.id.in_(ids)).values(enqueued_at=func.now())
-        )
-
-    async def dead(self, limit: int) -> list[DeadEntry]:
-        """Entries that were given up, oldest first."""
-        rows = await self._session.scalars(
-            select(OutboxRow).where(OutboxRow.dead_at.is_not(None)).order_by(OutboxRow.id).limit(limit)
-        )
-        return [
-            DeadEntry(row.id, row.kind, row.attempts, row.last_error or "", row.dead_at)
-            for row in rows
-            if row.dead_at is not None
-        ]
-
-    async def requeue_dead(self) -> int:
-        """Give every entry that was given up a fresh start; return how many there were."""
-        revived = await self._session.scalars(
             update(OutboxRow)
-            .where(OutboxRow.dead_at.is_not(None))
-            .values(dead_at=None, attempts=0, failures=0, run_after=func.now(), enqueued_at=None)
-            .returning(OutboxRow.id)
+            .where(OutboxRow.id.in_(unlocked(ids)), is_free())
+            .values(enqueued_at=func.now(), leased_by=None, leased_until=None)
         )
-        return len(revived.all())
 
-    async def failed(self, entry_id: UUID, error: str, *, counts: bool, is_last: bool = False) -> None:
-        """Record a failed attempt and set the time of the next, unless it was the last.
-
-        Args:
-            entry_id: what was attempted.
-            error: what an administrator may read.
-            counts: whether it counts among those after which an entry is given up.
-            is_last: give it up.
-        """
-        row = await self._session.get(OutboxRow, entry_id, with_for_update=True)
-        if row is None:
-            return
-        row.attempts += 1
-        row.failures += counts
-        row.last_error = error[:_ERROR_CHARACTERS]
-        row.enqueued_at = None
-        row.run_after = datetime.now(UTC) + backoff(row.attempts)
-        if is_last:
-            row.dead_at = datetime.now(UTC)
+    async def forget_enqueued(self, ids: Collection[UUID]) -> None:
+        """Take back `mark_enqueued`, except for what a worker is at."""
+        await self._session.execute(
+            update(OutboxRow).where(OutboxRow.id.in_(unlocked(ids)), is_free()).values(enqueued_at=None)
+        )
 
 
-def backoff(attempts: int) -> timedelta:
-    """Time to wait after the `attempts`-th failure: doubling from 2 s up to 10 minutes."""
-    doublings = min(attempts - 1, _LONGEST_BACKOFF_SECONDS.bit_length())
-    return timedelta(seconds=min(_FIRST_BACKOFF_SECONDS << doublings, _LONGEST_BACKOFF_SECONDS))
+def is_free() -> ColumnElement[bool]:
+    """Whether no worker is known to be at a row."""
+    return or_(OutboxRow.leased_until.is_(None), OutboxRow.leased_until < func.now())
+
+
+def unlocked(ids: Collection[UUID]) -> Select[UUID]:
+    """Lock those of `ids` that nobody is changing: updates of many never wait for each other."""
+    return select(OutboxRow.id).where(OutboxRow.id.in_(ids)).with_for_update(skip_locked=True)
+
+
+def entry_of(row: OutboxRow) -> OutboxEntry:
+    """What others see of a row."""
+    return OutboxEntry(
+        id=row.id,
+        kind=row.kind,
+        payload=row.payload,
+        failures=row.failures,
+        is_abandoned=row.leased_until is not None,
+    )

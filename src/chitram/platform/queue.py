@@ -1,12 +1,13 @@
-"""The background queue: SAQ on Valkey, fed from the outbox."""
+"""The background queues: SAQ on Valkey, fed from the outbox."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, cast
+from uuid import UUID
 
 from saq import Queue
 from saq.queue.redis import RedisQueue
@@ -15,13 +16,27 @@ from valkey.asyncio import Valkey
 from chitram.platform.outbox import OutboxEntry
 from chitram.platform.valkey import ValkeyGuard, ValkeyUnavailable
 
-QUEUE_NAME = "chitram"
 # One job function for all kinds: what is to be done stands in the outbox row.
 OUTBOX_JOB = "run_outbox_entry"
-# Forget finished jobs quickly: their key would keep the same entry from being enqueued again.
-_RESULT_SECONDS = 1
+# Forget what is finished at once.
+_NO_RESULT = -1
+# Neither a time limit nor a heartbeat of the queue's own: the outbox knows who is at an entry, and
+# whoever is at it looks at the clock.
+_NO_LIMIT = 0
 _ENQUEUE_SECONDS = 1.0
-_LONGEST_JOB_SECONDS = 3600
+_PREFIX = "chitram-"
+_MARK = "chitram:queues"
+
+# Takes an entry out of the queue unless it waits there. What is being worked on is only taken out by
+# force. Keys: waiting, active, all that is incomplete, the entry.
+_FORGET = """
+if redis.call('LPOS', KEYS[1], KEYS[4]) then return 0 end
+if ARGV[1] ~= 'force' and redis.call('LPOS', KEYS[2], KEYS[4]) then return 0 end
+redis.call('LREM', KEYS[2], 0, KEYS[4])
+redis.call('ZREM', KEYS[3], KEYS[4])
+redis.call('DEL', KEYS[4])
+return 1
+"""
 
 
 class QueueName(StrEnum):
@@ -37,40 +52,98 @@ class QueueName(StrEnum):
     UPKEEP = "upkeep"
 
 
-def make_queue(client: Valkey) -> Queue:
-    """Make the queue over a Valkey client, which speaks the protocol that SAQ expects of redis-py."""
-    return RedisQueue(cast("Any", client), name=QUEUE_NAME)
+class JobQueues:
+    """The queues over one Valkey. Every method may raise `ValkeyError` and `OSError`.
 
+    Args:
+        client: of Valkey, which speaks the protocol that SAQ expects of redis-py.
+        kinds: of entries that are taken, and where those of each wait.
+    """
 
-async def enqueue(queue: Queue, entry: OutboxEntry) -> None:
-    """Hand one entry to the queue; a second time while it is there does nothing."""
-    await queue.enqueue(
-        OUTBOX_JOB,
-        key=str(entry.id),
-        entry_id=str(entry.id),
-        timeout=_LONGEST_JOB_SECONDS,
-        retries=1,  # attempts are counted in the outbox, which survives the queue
-        ttl=_RESULT_SECONDS,
-    )
+    def __init__(self, client: Valkey, kinds: Mapping[str, QueueName]) -> None:
+        self._client = client
+        self._kinds = kinds
+        self._queues = {name: RedisQueue(cast("Any", client), name=f"{_PREFIX}{name}") for name in QueueName}
+        self._forget = client.register_script(_FORGET)
+
+    @property
+    def kinds(self) -> Collection[str]:
+        """Kinds of entries that are taken."""
+        return self._kinds.keys()
+
+    def __getitem__(self, name: QueueName) -> Queue:
+        return self._queues[name]
+
+    async def enqueue(self, entry: OutboxEntry) -> None:
+        """Hand over one entry; a second time while it is there does nothing."""
+        await self._queues[self._kinds[entry.kind]].enqueue(
+            OUTBOX_JOB,
+            key=str(entry.id),
+            entry_id=str(entry.id),
+            timeout=_NO_LIMIT,
+            heartbeat=_NO_LIMIT,
+            retries=1,  # attempts are counted in the outbox, which survives the queue
+            ttl=_NO_RESULT,
+        )
+
+    async def taken(self, name: QueueName) -> set[UUID]:
+        """Entries that were taken out of a queue by a worker, dead or alive, and not brought to an end."""
+        queue = self._queues[name]
+        ids = await cast("Awaitable[list[bytes]]", self._client.lrange(queue.namespace("active"), 0, -1))
+        return {UUID(queue.job_key_from_id(job_id.decode())) for job_id in ids}
+
+    async def forget(self, entry_id: UUID, name: QueueName, *, taken: bool) -> None:
+        """Make room for an entry that only seems to be in a queue. Where it waits, it stays.
+
+        Args:
+            entry_id: of the entry.
+            name: of the queue.
+            taken: also when a worker has taken it, which is known to be dead.
+        """
+        queue = self._queues[name]
+        parts = [queue.namespace(part) for part in ("queued", "active", "incomplete")]
+        await self._forget([*parts, queue.job_id(str(entry_id))], ["force" if taken else ""])
+
+    def name_of(self, kind: str) -> QueueName:
+        """Where entries of a kind wait."""
+        return self._kinds[kind]
+
+    async def are_whole(self) -> bool:
+        """Whether they hold all that they were given since `filled`.
+
+        Not when Valkey was emptied or started again: then a mark is missing, or of another run.
+        """
+        mark = await self._client.get(_MARK)
+        return mark is not None and mark.decode() == f"{await self._run()} filled"
+
+    async def filling(self) -> None:
+        """Say that everything is about to be handed over afresh."""
+        await self._client.set(_MARK, await self._run())
+
+    async def filled(self) -> None:
+        """Say that it was; in vain when Valkey was emptied once more in between."""
+        await self._client.set(_MARK, f"{await self._run()} filled", xx=True)
+
+    async def _run(self) -> str:
+        # What only speaks the protocol of Valkey may not tell.
+        return str((await self._client.info("server")).get("run_id", "-"))
 
 
 class QueueRelay:
     """Enqueues what a commit owes, beside the request. The sweep catches what fails here.
 
     Args:
-        queue: takes the entries.
-        kinds: of entries that it gets.
+        queues: take the entries of their kinds.
         guard: lets nothing pile up while Valkey is away.
     """
 
-    def __init__(self, queue: Queue, kinds: Collection[str], guard: ValkeyGuard) -> None:
-        self._queue = queue
-        self._kinds = frozenset(kinds)
+    def __init__(self, queues: JobQueues, guard: ValkeyGuard) -> None:
+        self._queues = queues
         self._guard = guard
         self._tasks: set[asyncio.Task[None]] = set()
 
     def notify(self, entries: Sequence[OutboxEntry]) -> None:
-        wanted = [entry for entry in entries if entry.kind in self._kinds]
+        wanted = [entry for entry in entries if entry.kind in self._queues.kinds]
         if wanted:
             task = asyncio.get_running_loop().create_task(self._enqueue(wanted))
             self._tasks.add(task)
@@ -79,12 +152,12 @@ class QueueRelay:
     async def _enqueue(self, entries: Sequence[OutboxEntry]) -> None:
         async def hand_over(_: Valkey) -> None:
             for entry in entries:
-                await enqueue(self._queue, entry)
+                await self._queues.enqueue(entry)
 
         with contextlib.suppress(ValkeyUnavailable):
             await self._guard.call(hand_over, seconds=_ENQUEUE_SECONDS)
 
     async def drain(self) -> None:
-        """Wait for what is on its way to the queue."""
+        """Wait for what is on its way to the queues."""
         if self._tasks:
             await asyncio.wait(self._tasks)
