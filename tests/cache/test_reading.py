@@ -11,7 +11,7 @@ import pytest
 
 from chitram.delivery.adapters.metadata_cache.entries import Load, LocalEntries
 from chitram.delivery.adapters.metadata_cache.images import DirectImages
-from chitram.delivery.adapters.metadata_cache.values import CODEC
+from chitram.delivery.adapters.metadata_cache.values import CODEC, shared_images
 from chitram.delivery.ports import XCache
 from chitram.images.public import ImageView, image_body
 from chitram.kernel.errors import DatabaseUnavailable
@@ -19,7 +19,7 @@ from chitram.platform.shared_cache import reading
 from chitram.platform.shared_cache.codec import UnreadableValue, shape_of
 from chitram.platform.shared_cache.entries import LOOK_SECONDS, Known, Turn
 from chitram.platform.shared_cache.epoch import FRESH_SECONDS
-from tests.support.caches import CacheProcess, Rows, a_view
+from tests.support.caches import LIFE_SECONDS, CacheProcess, Rows, a_view
 from tests.support.proxy import Mode, Proxy
 
 
@@ -61,6 +61,40 @@ async def test_the_memory_lasts_less_than_a_second(here: CacheProcess, rows: Row
     await here.sees(image_id)
     assert here.entries.get(image_id, began) is not None
     assert here.entries.get(image_id, began + FRESH_SECONDS) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({"processing": "pending", "optimised": False}, 2),
+        ({"processing": "pending", "optimised": True}, 2),
+        ({"processing": "ready", "optimised": False}, 2),
+        ({"processing": "ready", "optimised": True}, LIFE_SECONDS),
+        ({"processing": "failed", "optimised": False}, LIFE_SECONDS),
+    ],
+    ids=["pending", "again", "not-optimised", "ready", "failed"],
+)
+async def test_what_is_on_its_way_is_remembered_together_for_a_moment_only(
+    here: CacheProcess, rows: Rows, fields: dict[str, object], seconds: int
+) -> None:
+    image_id = rows.add()
+    rows.change(image_id, **fields)
+    await here.sees(image_id)
+    [key] = [key async for key in here.client.scan_iter(f"*{image_id}*")]
+    left = await here.client.pttl(key)
+    assert 1000 * (seconds - 2) < left <= 1000 * seconds
+
+
+async def test_what_is_on_its_way_is_remembered_no_longer_than_anything(
+    here: CacheProcess, rows: Rows
+) -> None:
+    image_id = rows.add()
+    pending = rows.change(image_id, processing="pending", optimised=False)
+    short = shared_images(here.guard, seconds=1)
+    assert await short.look(image_id, 1, b"token") is Turn.FETCH
+    assert await short.fill(image_id, 1, b"token", pending)
+    [key] = [key async for key in here.client.scan_iter(f"*{image_id}*")]
+    assert await here.client.pttl(key) <= 1000
 
 
 async def test_many_who_ask_at_once_share_one_load(

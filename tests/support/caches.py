@@ -137,4 +137,6 @@ def a_view() -> ImageView:
         created_at=now,
         updated_at=now,
         version=1,
+        processing="ready",
+        optimised=True,
     )

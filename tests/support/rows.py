@@ -29,15 +29,16 @@ class MadeImage:
 async def make_images(
     database_url: str, count: int, *, blobs: int = 4, shard: str = "local"
 ) -> Sequence[MadeImage]:
-    """Add so many images, evenly over new blobs whose objects do not exist."""
+    """Add so many images, evenly over new blobs that are processed and whose objects do not exist."""
     now = datetime.now(UTC)
     blob_ids = [new_id(now) for _ in range(blobs)]
     images = [MadeImage(new_id(now), secrets.token_urlsafe(32)) for _ in range(count)]
     connection = await asyncpg.connect(database_url)
     try:
         await connection.executemany(
-            "INSERT INTO blobs (id, sha256, byte_size, format, width, height, shard, state)"
-            " VALUES ($1, $2, 1000, 'jpeg', 64, 48, $3, 'live')",
+            "INSERT INTO blobs (id, sha256, byte_size, format, width, height, shard, state,"
+            "                   processing, thumbnails_recipe, optimised_recipe)"
+            " VALUES ($1, $2, 1000, 'jpeg', 64, 48, $3, 'live', 'ready', 1, 1)",
             [(blob_id, secrets.token_bytes(32), shard) for blob_id in blob_ids],
         )
         await connection.executemany(

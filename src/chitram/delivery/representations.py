@@ -66,11 +66,10 @@ def thumbnail(view: ImageView, kind: RenditionKind) -> Representation:
 def optimised(view: ImageView, *, takes_webp: bool) -> Representation:
     """An image in the fewest bytes for who takes these formats; raises `RenditionNotReady`.
 
-    That may be the stored file: not every picture can be told in fewer bytes.
+    That may be the stored file: not every picture can be told in fewer bytes, or be read by who
+    makes renditions.
     """
-    if not view.optimised and view.processing == Processing.FAILED:
-        raise RenditionNotReady("This image could not be optimised.", details=_processing(view))
-    if not view.optimised:
+    if not view.optimised and view.processing != Processing.FAILED:
         raise RenditionNotReady(details=_processing(view), retry_after=_RETRY_OPTIMISED_SECONDS)
     if takes_webp and (webp := _find(view, RenditionKind.OPTIMISED_WEBP)):
         return _rendition(view, webp)

@@ -83,7 +83,8 @@ class SharedEntries(Generic[T]):
         guard: the way to Valkey.
         prefix: of all keys; names the sort.
         codec: how values are written.
-        seconds: life of a value.
+        seconds: longest life of a value.
+        seconds_of: life of a value that is to be kept for less; None for no less.
         version_of: version of a value; those without versions all have 1.
         channel: where every process is told of invalidations; empty for nowhere.
     """
@@ -95,6 +96,7 @@ class SharedEntries(Generic[T]):
         codec: Codec[T],
         *,
         seconds: int,
+        seconds_of: Callable[[T], int | None] = lambda _: None,
         version_of: Callable[[T], int] = lambda _: 1,
         channel: str = "",
     ) -> None:
@@ -102,6 +104,7 @@ class SharedEntries(Generic[T]):
         self._prefix = prefix
         self._codec = codec
         self._seconds = seconds
+        self._seconds_of = seconds_of
         self._version_of = version_of
         self._channel = channel
 
@@ -141,7 +144,6 @@ class SharedEntries(Generic[T]):
 
     async def fill(self, key: UUID | str, epoch: int, token: bytes, value: T | None) -> bool:
         """Put a value in the place of the lease; false when that is gone, or the value too old."""
-        life = self._seconds if value else min(MISSING_SECONDS, self._seconds)
         filled = await self._guard.call(
             lambda client: _FILL.execute_on_run(
                 client,
@@ -149,11 +151,15 @@ class SharedEntries(Generic[T]):
                 LEASE + token,
                 self._version_of(value) if value else 0,
                 self._codec.encode(value),
-                life * 1000,
+                self._life_of(value) * 1000,
             ),
             seconds=LOOK_SECONDS,
         )
         return bool(filled)
+
+    def _life_of(self, value: T | None) -> int:
+        own = MISSING_SECONDS if value is None else self._seconds_of(value)
+        return self._seconds if own is None else min(own, self._seconds)
 
     async def invalidate(self, key: UUID | str, epoch: int, oldest: int) -> None:
         """Remove value and lease, refuse older fills for a while, and tell every process."""
