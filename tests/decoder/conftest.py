@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
@@ -14,23 +12,11 @@ from chitram.images.adapters.decoder.pool import DecoderPool
 from chitram.images.adapters.decoder.protocol import Terms
 from chitram.images.domain.content import Inspection, Received, stored_chunks
 from chitram.images.domain.image import ImageFormat
+from tests.support.received import Stored
 
 Upload = Callable[[bytes], Received]
 NewPool = Callable[..., Awaitable[DecoderPool]]
-Stored = Callable[[bytes, Inspection], bytes]
-
-
-class _Upload:
-    """A whole upload in an anonymous file."""
-
-    def __init__(self, data: bytes) -> None:
-        self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by the fixture
-        self.file.write(data)
-        self.size = len(data)
-        self.sha256 = hashlib.sha256(data).digest()
-
-    def fileno(self) -> int:
-        return self.file.fileno()
+Put = Callable[[bytes, Inspection], bytes]
 
 
 @pytest.fixture
@@ -39,7 +25,7 @@ def upload() -> Iterator[Upload]:
     with ExitStack() as stack:
 
         def make(data: bytes) -> Received:
-            made = _Upload(data)
+            made = Stored(data)
             stack.enter_context(made.file)
             return made
 
@@ -47,7 +33,7 @@ def upload() -> Iterator[Upload]:
 
 
 @pytest.fixture
-def stored(upload: Upload) -> Stored:
+def stored(upload: Upload) -> Put:
     """Put together what an inspection would store."""
     return lambda data, inspection: b"".join(stored_chunks(upload(data), inspection.pieces))
 
@@ -104,6 +90,7 @@ def terms() -> Terms:
     return Terms(
         memory_bytes=1 << 30,
         cpu_seconds=15.0,
+        niceness=5,
         max_pixels=50_000_000,
         allowed_formats=tuple(ImageFormat),
         keep_metadata=False,

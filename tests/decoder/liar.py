@@ -6,7 +6,7 @@ import socket
 import sys
 from pathlib import Path
 
-from chitram.images.adapters.decoder.protocol import Ready, frame
+from chitram.images.adapters.children.frames import Ready, frame
 
 with socket.socket(fileno=0) as connection:
     connection.recv(1 << 20)

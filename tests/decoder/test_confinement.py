@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from chitram.images.adapters.decoder.confine import NICENESS, landlock_version
-from chitram.images.adapters.decoder.spool import ReadOnlySpool
+from chitram.images.adapters.children.confine import landlock_version
+from chitram.images.adapters.children.spool import ReadOnlySpool
+from chitram.images.adapters.decoder.pool import NICENESS
 from tests.decoder.conftest import NewPool, Upload
 from tests.support import photos
 
 # Loaded first, as a decoder loads all its code: afterwards nothing can be opened.
 _CONFINED = """
 import ctypes, errno, mmap, os, resource, signal, socket, subprocess, sys, threading
-from chitram.images.adapters.decoder.confine import confine, limit_cpu
+from chitram.images.adapters.children.confine import confine, limit_cpu
 spool = os.open(sys.argv[1], os.O_RDONLY) if sys.argv[1:] else -1
-confine(1 << 28)
+confine(1 << 28, 5)
 def refused(call, *arguments):
     try:
         call(*arguments)
@@ -97,7 +98,7 @@ def test_a_lower_limit_that_was_inherited_stays() -> None:
 
 async def test_a_decoder_is_confined_before_it_sees_an_image(new_pool: NewPool) -> None:
     pool = await new_pool(memory_bytes=1 << 29)
-    pid = pool._idle[0].pid
+    pid = pool._children.idle[0].pid
     limits = _limits(pid)
     assert limits["Max address space"] == [str(1 << 29)] * 2
     assert limits["Max core file size"] == ["0", "0"]
@@ -107,7 +108,7 @@ async def test_a_decoder_is_confined_before_it_sees_an_image(new_pool: NewPool) 
 async def test_each_image_has_processor_time_of_its_own(new_pool: NewPool, upload: Upload) -> None:
     pool = await new_pool(decode_seconds=1000.0)
     await pool.inspect(upload(photos.jpeg()))
-    assert 1001 <= int(_limits(pool._idle[0].pid)["Max cpu time"][0]) <= 1010
+    assert 1001 <= int(_limits(pool._children.idle[0].pid)["Max cpu time"][0]) <= 1010
 
 
 def _limits(pid: int) -> dict[str, list[str]]:
@@ -121,7 +122,7 @@ async def test_a_decoder_knows_no_setting_of_the_server(
 ) -> None:
     monkeypatch.setenv("CHITRAM_DATABASE_URL", "postgresql://chitram:secret@127.0.0.1/chitram")
     pool = await new_pool()
-    known = Path(f"/proc/{pool._idle[0].pid}/environ").read_bytes()
+    known = Path(f"/proc/{pool._children.idle[0].pid}/environ").read_bytes()
     assert b"PATH=" in known
     assert b"CHITRAM" not in known
 

@@ -12,7 +12,7 @@ from PIL import Image
 from chitram.images.adapters.decoder.pool import DecoderPool
 from chitram.images.domain.content import Slice
 from chitram.images.domain.image import ImageFormat
-from tests.decoder.conftest import Stored, Upload
+from tests.decoder.conftest import Put, Upload
 from tests.support import photos
 
 _BUILDERS = {f"jpeg_{name}": build for name, build in photos.JPEGS.items()} | {
@@ -42,7 +42,7 @@ async def test_is_accepted_with_format_and_size(
 
 @_every_flavour
 async def test_keeps_every_pixel_and_colour_and_no_metadata(
-    pool: DecoderPool, upload: Upload, stored: Stored, build: Callable[[], bytes]
+    pool: DecoderPool, upload: Upload, stored: Put, build: Callable[[], bytes]
 ) -> None:
     data = build()
     kept = stored(data, await pool.inspect(upload(data)))
@@ -64,7 +64,7 @@ async def test_keeps_every_pixel_and_colour_and_no_metadata(
 
 @_every_flavour
 async def test_is_stored_as_it_is_when_it_comes_again(
-    pool: DecoderPool, upload: Upload, stored: Stored, build: Callable[[], bytes]
+    pool: DecoderPool, upload: Upload, stored: Put, build: Callable[[], bytes]
 ) -> None:
     data = build()
     once = await pool.inspect(upload(data))
@@ -89,7 +89,7 @@ async def test_is_kept_to_the_last_byte_by_the_policy_keep(
 @pytest.mark.parametrize("orientation", photos.ORIENTATIONS)
 @pytest.mark.parametrize("kind", ["jpeg", "jpeg_without_jfif", "png"])
 async def test_keeps_orientation_and_tells_the_size_as_displayed(
-    pool: DecoderPool, upload: Upload, stored: Stored, kind: str, orientation: int
+    pool: DecoderPool, upload: Upload, stored: Put, kind: str, orientation: int
 ) -> None:
     data = {
         "jpeg": lambda: photos.with_metadata(photos.jpeg(), orientation),
@@ -109,7 +109,7 @@ async def test_keeps_orientation_and_tells_the_size_as_displayed(
     "name", ["html_in_a_comment", "thumbnail_in_jfif", "fill_bytes", "between_scans", "behind_the_end"]
 )
 async def test_nothing_is_left_of_what_is_removed_from_a_jpeg(
-    pool: DecoderPool, upload: Upload, stored: Stored, name: str
+    pool: DecoderPool, upload: Upload, stored: Put, name: str
 ) -> None:
     clean = photos.jpeg(progressive=name == "between_scans")
     last_scan = clean.rindex(b"\xff\xda")
@@ -123,9 +123,7 @@ async def test_nothing_is_left_of_what_is_removed_from_a_jpeg(
     assert stored(data, await pool.inspect(upload(data))) == clean
 
 
-async def test_orientation_stands_where_exif_has_to(
-    pool: DecoderPool, upload: Upload, stored: Stored
-) -> None:
+async def test_orientation_stands_where_exif_has_to(pool: DecoderPool, upload: Upload, stored: Put) -> None:
     clean = photos.jpeg()
     data = photos.with_metadata(clean, 6)
     kept = stored(data, await pool.inspect(upload(data)))
@@ -135,7 +133,7 @@ async def test_orientation_stands_where_exif_has_to(
 
 
 async def test_a_camera_photo_lies_right_and_tells_no_place(
-    pool: DecoderPool, upload: Upload, stored: Stored
+    pool: DecoderPool, upload: Upload, stored: Put
 ) -> None:
     data = photos.camera_jpeg()
     found = await pool.inspect(upload(data))
@@ -146,21 +144,21 @@ async def test_a_camera_photo_lies_right_and_tells_no_place(
     assert not _opened(kept).getexif().get_ifd(0x8825)
 
 
-async def test_keeps_a_large_icc_profile_whole(pool: DecoderPool, upload: Upload, stored: Stored) -> None:
+async def test_keeps_a_large_icc_profile_whole(pool: DecoderPool, upload: Upload, stored: Put) -> None:
     data = photos.with_metadata(photos.jpeg(icc_profile=photos.large_icc_profile()))
     kept = stored(data, await pool.inspect(upload(data)))
     assert _opened(kept).info["icc_profile"] == photos.large_icc_profile()
 
 
 async def test_keeps_every_chunk_that_says_how_to_show_a_png(
-    pool: DecoderPool, upload: Upload, stored: Stored
+    pool: DecoderPool, upload: Upload, stored: Put
 ) -> None:
     data = photos.png_with_colours()
     assert stored(data, await pool.inspect(upload(data))) == data
 
 
 async def test_drops_a_png_chunk_that_readers_would_stumble_over(
-    pool: DecoderPool, upload: Upload, stored: Stored
+    pool: DecoderPool, upload: Upload, stored: Put
 ) -> None:
     broken = [photos.chunk(kind) for kind in (b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"tRNS", b"iCCP", b"bKGD")]
     broken += [photos.chunk(b"iCCP", b"name\0\0no stream"), photos.chunk(b"tRNS", bytes(5))]
@@ -170,14 +168,14 @@ async def test_drops_a_png_chunk_that_readers_would_stumble_over(
 
 @pytest.mark.parametrize("kind", [b"iCCP", b"zTXt"])
 async def test_drops_metadata_that_inflates_without_end(
-    pool: DecoderPool, upload: Upload, stored: Stored, kind: bytes
+    pool: DecoderPool, upload: Upload, stored: Put, kind: bytes
 ) -> None:
     data = photos.bomb(kind)
     assert stored(data, await pool.inspect(upload(data))) == photos.png()
 
 
 async def test_keeps_of_chunks_that_come_twice_the_first(
-    pool: DecoderPool, upload: Upload, stored: Stored
+    pool: DecoderPool, upload: Upload, stored: Put
 ) -> None:
     first = photos.chunk(b"gAMA", (45_455).to_bytes(4, "big"))
     data = photos.with_chunks(photos.png(), first, photos.chunk(b"gAMA", (1).to_bytes(4, "big")))

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from chitram.images.adapters.decoder.pool import DecoderPool
 from chitram.images.domain.content import Inspection
 from chitram.images.domain.errors import CorruptImage, ImageTooLarge, InvalidFileFormat
-from tests.decoder.conftest import Stored, Upload
+from tests.decoder.conftest import Put, Upload
 from tests.support import photos
 
 _ROUNDS = 60
@@ -71,7 +71,7 @@ def _with_right_checksums(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("seed", range(len(_CORPUS)))
 async def test_damage_ends_in_an_inspection_that_holds_or_in_a_refusal(
-    pool: DecoderPool, upload: Upload, stored: Stored, seed: int
+    pool: DecoderPool, upload: Upload, stored: Put, seed: int
 ) -> None:
     chance = random.Random(seed)  # noqa: S311 - the same damage each time
     with capture_logs() as complaints:

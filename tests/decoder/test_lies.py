@@ -12,10 +12,12 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from chitram.images.adapters.decoder import child, process
+from chitram.images.adapters.children import process
+from chitram.images.adapters.children.frames import frame
+from chitram.images.adapters.children.process import ChildNotStarted
+from chitram.images.adapters.decoder import child
 from chitram.images.adapters.decoder.pool import DecoderPool
-from chitram.images.adapters.decoder.process import DecoderNotStarted
-from chitram.images.adapters.decoder.protocol import MAX_FRAME_BYTES, Accepted, Refused, Terms, frame
+from chitram.images.adapters.decoder.protocol import MAX_FRAME_BYTES, Accepted, Refused, Terms
 from chitram.images.domain.errors import CorruptImage
 from chitram.images.domain.image import ImageFormat
 from tests.decoder.conftest import NewPool, Upload
@@ -58,7 +60,7 @@ async def _lying(
     monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", program, directory / "said"))
     pool = await new_pool(allowed_formats=("jpeg",))
     monkeypatch.undo()
-    return pool, pool._idle[0].pid
+    return pool, pool._children.idle[0].pid
 
 
 @pytest.mark.parametrize("lie", _LIES.values(), ids=_LIES.keys())
@@ -120,5 +122,5 @@ async def test_a_decoder_that_greets_wrongly_is_not_used(
 ) -> None:
     program = "import socket; s = socket.socket(fileno=0); s.sendall(b'\\0\\0\\0\\2hi'); s.recv(1 << 20)"
     monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", "-c", program))
-    with pytest.raises(DecoderNotStarted, match="did not say that it is ready"):
+    with pytest.raises(ChildNotStarted, match="did not say that it is ready"):
         await new_pool()

@@ -17,10 +17,10 @@ import pytest
 import uvloop
 from structlog.testing import capture_logs
 
+from chitram.images.adapters.children import process
+from chitram.images.adapters.children.process import Child, ChildNotStarted, Program
 from chitram.images.adapters.decoder import pool as pool_module
-from chitram.images.adapters.decoder import process
 from chitram.images.adapters.decoder.pool import DecoderPool
-from chitram.images.adapters.decoder.process import Decoder, DecoderNotStarted
 from chitram.images.adapters.decoder.protocol import Terms
 from chitram.images.domain.content import Inspection, Received
 from chitram.images.domain.errors import CorruptImage, UploadCapacityExceeded
@@ -34,7 +34,7 @@ _ROOT = Path(__file__).parents[2]
 
 def _pid(pool: DecoderPool) -> int:
     """Process id of the one idle decoder."""
-    (decoder,) = pool._idle
+    (decoder,) = pool._children.idle
     return decoder.pid
 
 
@@ -47,15 +47,15 @@ def _has_ended(pid: int) -> bool:
     return not psutil.pid_exists(pid)
 
 
-async def _stopped(new_pool: NewPool, **options: Any) -> tuple[DecoderPool, Decoder]:
+async def _stopped(new_pool: NewPool, **options: Any) -> tuple[DecoderPool, Child]:
     """A pool whose one decoder does nothing until it gets SIGCONT."""
     pool = await new_pool(**options)
-    (decoder,) = pool._idle
+    (decoder,) = pool._children.idle
     os.kill(decoder.pid, signal.SIGSTOP)
     return pool, decoder
 
 
-async def _begun(pool: DecoderPool, decoder: Decoder, received: Received) -> asyncio.Task[Inspection]:
+async def _begun(pool: DecoderPool, decoder: Child, received: Received) -> asyncio.Task[Inspection]:
     """Begin to inspect, as far as the decoder having its job."""
     task = asyncio.create_task(pool.inspect(received))
     while not decoder.served:
@@ -112,7 +112,7 @@ async def test_an_image_that_no_decoder_survives_is_refused(
     new_pool: NewPool, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stand-in ends when it gets a job, as a decoder that crashes does."""
-    dying = "import socket; from chitram.images.adapters.decoder.protocol import *; "
+    dying = "import socket; from chitram.images.adapters.children.frames import *; "
     dying += "s = socket.socket(fileno=0); s.recv(4096); s.sendall(frame(Ready())); s.recv(4096)"
     monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", "-c", dying))
     pool = await new_pool()
@@ -194,7 +194,7 @@ async def test_no_more_decoders_run_than_are_allowed_and_each_does_its_share(
     await asyncio.gather(*(pool.inspect(upload(data)) for _ in range(30)))
     started = _children() - before
     assert len(started) == 1
-    assert len(pool._idle) == 2
+    assert len(pool._children.idle) == 2
 
 
 async def test_a_decoder_is_replaced_after_its_share_of_images(
@@ -214,7 +214,7 @@ async def test_a_new_decoder_is_got_ready_when_the_last_one_is_lost(
     pool, decoder = await _stopped(new_pool, decode_seconds=0.1)
     with pytest.raises(CorruptImage):
         await pool.inspect(upload(photos.jpeg()))
-    await asyncio.gather(*pool._tasks)
+    await asyncio.gather(*pool._children.tasks)
     assert _pid(pool) != decoder.pid
 
 
@@ -237,14 +237,14 @@ async def test_a_decoder_that_cannot_be_started_is_explained_to_the_operator_alo
     monkeypatch.setattr(process, "COMMAND", program)
     monkeypatch.setattr(process, "_START_SECONDS", seconds)
     pool = await new_pool(started=False)
-    with pytest.raises(DecoderNotStarted, match=reason):
+    with pytest.raises(ChildNotStarted, match=reason):
         await pool.start()
     with capture_logs() as complaints, pytest.raises(UploadCapacityExceeded) as refused:
         await pool.inspect(upload(photos.jpeg()))
     assert reason not in refused.value.message
     assert reason in complaints[0]["error"]
     monkeypatch.undo()
-    await asyncio.gather(*pool._tasks)
+    await asyncio.gather(*pool._children.tasks)
     assert (await pool.inspect(upload(photos.jpeg()))).width == 160
 
 
@@ -255,7 +255,7 @@ async def test_nothing_is_left_open_whatever_happens(upload: Upload) -> None:
     uploads = [upload(data) for data in (photos.jpeg(), photos.png(), b"no image", photos.jpeg()[:900])]
     for _ in range(10):
         await asyncio.gather(*(pool.inspect(each) for each in uploads), return_exceptions=True)
-    for decoder in pool._idle:
+    for decoder in pool._children.idle:
         os.kill(decoder.pid, signal.SIGSTOP)
     await asyncio.gather(*(pool.inspect(each) for each in uploads), return_exceptions=True)
     await pool.aclose()
@@ -309,8 +309,8 @@ async def test_a_server_out_of_descriptors_says_that_it_cannot_rather_than_stumb
     try:
         with pytest.raises(StorageUnavailable):
             await pool.inspect(received)
-        with pytest.raises(DecoderNotStarted):
-            await Decoder.start(terms)
+        with pytest.raises(ChildNotStarted):
+            await Child.start(Program("decoder", "chitram.images.adapters.decoder.child", terms))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert (await pool.inspect(received)).width == 160
@@ -353,7 +353,7 @@ def test_a_decoder_dies_with_its_server() -> None:
     code = (
         "import asyncio, os, signal, sys; from tests.decoder.conftest import pool_of\n"
         "async def main():\n"
-        "    pool = pool_of(); await pool.start(); pid = pool._idle[0].pid\n"
+        "    pool = pool_of(); await pool.start(); pid = pool._children.idle[0].pid\n"
         "    os.kill(pid, signal.SIGSTOP); print(pid, flush=True); await asyncio.sleep(60)\n"
         "asyncio.run(main())"
     )

@@ -15,11 +15,20 @@ from chitram.images.adapters.postgres.catalogue import PostgresBlobCatalogue
 from chitram.images.adapters.postgres.queries import PostgresBlobPlaces, PostgresImageQueries
 from chitram.images.adapters.postgres.unit_of_work import PostgresTransactions
 from chitram.images.adapters.quarantine import ObjectQuarantine
+from chitram.images.adapters.renderer.renderer import ChildRenderer
 from chitram.images.domain.image import ImageFormat
 from chitram.images.entrypoints.jobs import DeleteBlobJob, DropCopyJob
 from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.entrypoints.upload_addresses import ADDRESS_PURPOSE, UploadAddresses
-from chitram.images.ports import AnswerSealer, BlobCatalogue, BlobStore, Inspector, Quarantine, Transactions
+from chitram.images.ports import (
+    AnswerSealer,
+    BlobCatalogue,
+    BlobStore,
+    Inspector,
+    Quarantine,
+    Renderer,
+    Transactions,
+)
 from chitram.images.public import BlobPlaces, ImageQueries
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.begin_upload import BeginUpload, DirectUploadRules
@@ -42,7 +51,7 @@ from chitram.kernel.clock import Clock
 from chitram.platform.database import Reader
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.outbox import Relay
-from chitram.platform.settings import Settings, decoder_count, spool_dir
+from chitram.platform.settings import Settings, decoder_count, renderer_count, spool_dir
 from chitram.platform.signing import Signer
 from chitram.platform.slot_locks import SlotLocks
 
@@ -101,6 +110,16 @@ class ImagesAdapters(Provider):
         await pool.start()
         yield pool
         await pool.aclose()
+
+    @provide
+    async def renderer(self, settings: Settings) -> AsyncIterator[Renderer]:
+        renderer = ChildRenderer(
+            size=renderer_count(settings),
+            seconds=settings.render_seconds,
+            memory_bytes=settings.render_memory_bytes,
+        )
+        yield renderer
+        await renderer.aclose()
 
     @provide
     def slots(self, settings: Settings) -> Iterator[UploadSlots]:

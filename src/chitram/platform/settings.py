@@ -213,3 +213,8 @@ def decoder_count(settings: Settings) -> int:
     if settings.decoders:
         return settings.decoders
     return max(1, len(os.sched_getaffinity(0)) // settings.http_workers)
+
+
+def renderer_count(settings: Settings) -> int:
+    """Originals that one worker renders at once: as set, or one on each processor."""
+    return settings.renderers or len(os.sched_getaffinity(0))

@@ -51,6 +51,17 @@ def recipe_of(kind: RenditionKind) -> int:
     return THUMBNAILS_RECIPE if kind in THUMBNAIL_SIDES else OPTIMISED_RECIPE
 
 
+def fitted(width: int, height: int, side: int) -> tuple[int, int]:
+    """Size of a picture of `width` x `height` pixels shrunk to a longest side of `side`.
+
+    It is never enlarged, and no side gets below one pixel.
+    """
+    longest = max(width, height)
+    if longest <= side:
+        return width, height
+    return max(1, round(width * side / longest)), max(1, round(height * side / longest))
+
+
 class Processing(StrEnum):
     """How far the thumbnails of a blob are."""
 

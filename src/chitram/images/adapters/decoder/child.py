@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import mmap
-import os
-import signal
-import socket
 
-import msgspec
 import numpy as np
 import simplejpeg
 
+from chitram.images.adapters.children.serve import serve
 from chitram.images.adapters.decoder import jpeg, jpeg_decode, png
-from chitram.images.adapters.decoder.confine import confine, limit_cpu
-from chitram.images.adapters.decoder.protocol import (
-    LENGTH_BYTES,
-    MAX_FRAME_BYTES,
-    Accepted,
-    Answer,
-    Job,
-    Ready,
-    Terms,
-    frame,
-)
+from chitram.images.adapters.decoder.protocol import Accepted, Answer, Job, Terms
 from chitram.images.adapters.decoder.refusals import as_message, over_limits
 from chitram.images.adapters.decoder.sniff import image_format
 from chitram.images.adapters.decoder.source import Found, Source
@@ -34,38 +21,11 @@ _EXAMINERS = {ImageFormat.JPEG: jpeg.examine, ImageFormat.PNG: png.examine}
 
 
 def main() -> None:
-    """Answer jobs until the pool closes the socket.
-
-    A decoder outlives the signals of a shutdown: what it works on may be finished.
-    """
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, signal.SIG_IGN)
-    with socket.socket(fileno=0) as connection:
-        terms = msgspec.msgpack.decode(_receive(connection)[0], type=Terms)
-        _warm_up(terms)
-        confine(terms.memory_bytes)
-        connection.sendall(frame(Ready()))
-        while True:
-            body, descriptors = _receive(connection)
-            if not body:
-                return
-            job = msgspec.msgpack.decode(body, type=Job)
-            limit_cpu(terms.cpu_seconds)
-            try:
-                answer = answer_for(descriptors[0], job.size, terms)
-            finally:
-                os.close(descriptors[0])
-            connection.sendall(frame(answer))
-
-
-def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """Read a message, which the pool always sends in one piece; empty when the pool has gone."""
-    data, descriptors, _, _ = socket.recv_fds(connection, MAX_FRAME_BYTES, 1)
-    return data[LENGTH_BYTES:], descriptors
+    """Answer jobs until the pool closes the socket."""
+    serve(Terms, Job, _warm_up, lambda descriptor, job, terms: answer_for(descriptor, job.size, terms))
 
 
 def _warm_up(terms: Terms) -> None:
-    """Bring in everything that libraries load late: later on no file can be opened."""
     tiny = simplejpeg.encode_jpeg(np.zeros((8, 8, 3), np.uint8))
     _answer_about(tiny, terms)
     _answer_about(b"<svg/>", terms)

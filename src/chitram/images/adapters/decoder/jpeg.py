@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from chitram.images.adapters.decoder.exif import displayed, minimal_tiff, read_orientation
@@ -22,7 +23,7 @@ from chitram.images.adapters.decoder.jpeg_markers import (
     segments,
 )
 from chitram.images.adapters.decoder.refusals import too_large
-from chitram.images.adapters.decoder.source import Found, Source, merged
+from chitram.images.adapters.decoder.source import Found, Shape, Source, merged
 from chitram.images.domain.content import Piece, Slice
 from chitram.images.domain.errors import CorruptImage
 from chitram.images.domain.image import ImageFormat
@@ -50,6 +51,13 @@ def examine(data: Source, *, max_pixels: int, keep_metadata: bool) -> Found:
     width, height = displayed(frame.width, frame.height, orientation)
     plan = [Slice(0, len(data))] if keep_metadata else _stripped(data, found, leading, orientation)
     return Found(ImageFormat.JPEG, width, height, merged(data, plan))
+
+
+def shape(data: Source) -> Shape:
+    """Read size and orientation without decoding anything; raises `CorruptImage`."""
+    found, frame = _read(data, sys.maxsize)
+    orientation = _orientation(data, _before_first_scan(found))
+    return Shape(ImageFormat.JPEG, frame.width, frame.height, orientation)
 
 
 def _read(data: Source, max_pixels: int) -> tuple[list[Segment], Frame]:

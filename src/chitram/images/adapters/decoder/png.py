@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Iterator
 
@@ -17,7 +18,7 @@ from chitram.images.adapters.decoder.png_chunks import (
 from chitram.images.adapters.decoder.png_decode import decode
 from chitram.images.adapters.decoder.png_metadata import is_kept, refuse_traps
 from chitram.images.adapters.decoder.refusals import too_large
-from chitram.images.adapters.decoder.source import Found, Source, merged
+from chitram.images.adapters.decoder.source import Found, Shape, Source, merged
 from chitram.images.domain.content import Piece, Slice
 from chitram.images.domain.errors import CorruptImage
 from chitram.images.domain.image import ImageFormat
@@ -44,6 +45,12 @@ def examine(data: Source, *, max_pixels: int, keep_metadata: bool) -> Found:
     else:
         plan = list(_stripped(data, found, header, colours, orientation))
     return Found(ImageFormat.PNG, width, height, merged(data, plan))
+
+
+def shape(data: Source) -> Shape:
+    """Read size and orientation without inflating anything; raises `CorruptImage`."""
+    header, found = _read(data, sys.maxsize)
+    return Shape(ImageFormat.PNG, header.width, header.height, _orientation(data, found))
 
 
 def _read(data: Source, max_pixels: int) -> tuple[Header, list[Chunk]]:

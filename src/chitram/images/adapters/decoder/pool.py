@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal
 
 import structlog
 
-from chitram.images.adapters.decoder.process import Decoder, DecoderGone, DecoderNotStarted
-from chitram.images.adapters.decoder.protocol import Accepted, ProtocolError, Refused, Terms, verify
+from chitram.images.adapters.children.frames import ProtocolError
+from chitram.images.adapters.children.pool import ChildPool
+from chitram.images.adapters.children.process import ChildGone, ChildNotStarted, Program
+from chitram.images.adapters.children.spool import ReadOnlySpool
+from chitram.images.adapters.decoder.protocol import (
+    MAX_FRAME_BYTES,
+    Accepted,
+    Job,
+    Refused,
+    Terms,
+    read_answer,
+    verify,
+)
 from chitram.images.adapters.decoder.refusals import as_error, over_limits
-from chitram.images.adapters.decoder.spool import ReadOnlySpool
 from chitram.images.domain.content import Inspection, Piece, Received, Slice
 from chitram.images.domain.errors import CorruptImage, UploadCapacityExceeded
 from chitram.images.domain.image import ImageFormat
@@ -24,6 +33,9 @@ _log = structlog.get_logger("chitram.decoder")
 IMAGES_PER_DECODER = 500
 # An image whose decoder died gets one more: the first may have died of something else.
 _ATTEMPTS = 2
+# Who answers requests goes first: beside one of them a decoder gets a quarter of a processor. Less
+# would let large images run out of DECODE_SECONDS on a busy machine.
+NICENESS = 5
 
 
 class DecoderPool:
@@ -55,34 +67,23 @@ class DecoderPool:
         self._terms = Terms(
             memory_bytes=memory_bytes,
             cpu_seconds=decode_seconds,
+            niceness=NICENESS,
             max_pixels=max_pixels,
             allowed_formats=tuple(ImageFormat(each) for each in allowed_formats),
             keep_metadata=metadata_policy == "keep",
         )
         self._decode_seconds = decode_seconds
         self._wait_seconds = wait_seconds
-        # Whoever holds a slot may have a decoder; idle decoders and held slots are `size` at most.
-        self._slots = asyncio.Semaphore(size)
-        self._idle: list[Decoder] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._leaving: set[asyncio.Task[None]] = set()
-        self._closed = False
+        program = Program("decoder", "chitram.images.adapters.decoder.child", self._terms)
+        self._children = ChildPool(program, size=size, jobs_per_child=IMAGES_PER_DECODER)
 
     async def start(self) -> None:
-        """Have one decoder ready; raises `DecoderNotStarted` with the reason for the operator."""
-        self._idle.append(await Decoder.start(self._terms))
+        """Have one decoder ready; raises `ChildNotStarted` with the reason for the operator."""
+        await self._children.start()
 
     async def aclose(self) -> None:
         """End every decoder; images under examination are turned away."""
-        self._closed = True
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for decoder in self._idle:
-            self._dismiss(decoder)
-        self._idle.clear()
-        await asyncio.gather(*self._leaving)
+        await self._children.aclose()
 
     async def inspect(self, received: Received) -> Inspection:
         """Decide what an upload is, prove it whole and plan what to store; see the port's errors.
@@ -94,9 +95,9 @@ class DecoderPool:
         try:
             spool = ReadOnlySpool.of(received)
         except BaseException:
-            self._slots.release()
+            self._children.slots.release()
             raise
-        task = self._in_background(self._inspect(spool))
+        task = self._children.in_background(self._inspect(spool))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -105,17 +106,17 @@ class DecoderPool:
             raise
 
     async def _take_slot(self) -> None:
-        if self._closed:
+        if self._children.closed:
             raise UploadCapacityExceeded
         async with waiting(self._wait_seconds):
-            await self._slots.acquire()
+            await self._children.slots.acquire()
 
     async def _inspect(self, spool: ReadOnlySpool) -> Inspection:
         with spool:
             try:
                 answer, pieces = await self._examine(spool)
             finally:
-                self._give_slot_back()
+                self._children.give_slot_back()
             # Hashed here and not by the decoder: images are told apart by it.
             digest = await asyncio.to_thread(spool.digest, pieces)
             size = sum(each.length if isinstance(each, Slice) else len(each) for each in pieces)
@@ -132,10 +133,13 @@ class DecoderPool:
         """Return a decoder's answer, held against what can be true."""
         for _ in range(_ATTEMPTS):
             try:
-                async with self._lent() as decoder, asyncio.timeout(self._decode_seconds):
-                    answer = await decoder.examine(spool.fileno(), spool.size)
+                async with self._children.lent() as decoder, asyncio.timeout(self._decode_seconds):
+                    said = await decoder.ask(Job(spool.size), spool.fileno(), MAX_FRAME_BYTES)
+                    answer = read_answer(said)
                     pieces = verify(answer, spool.size, self._terms) if isinstance(answer, Accepted) else ()
-            except DecoderGone as error:
+            except ChildNotStarted as error:
+                raise UploadCapacityExceeded("No decoder could be started. Try again shortly.") from error
+            except ChildGone as error:
                 _log.warning("decoder_gone", exit_status=error.exit_status, bytes=spool.size)
                 if error.used_up:
                     raise over_limits() from error
@@ -155,57 +159,3 @@ class DecoderPool:
         if answer.unexpected:
             _log.warning("decoder_error", error=answer.unexpected)
         return as_error(answer, self._terms)
-
-    @contextlib.asynccontextmanager
-    async def _lent(self) -> AsyncIterator[Decoder]:
-        """Lend a decoder to the holder of a slot. After an error nobody gets it again."""
-        decoder = await self._idle_or_new()
-        try:
-            yield decoder
-        except BaseException:
-            await decoder.kill()
-            raise
-        if decoder.served < IMAGES_PER_DECODER:
-            self._idle.append(decoder)
-        else:
-            self._dismiss(decoder)
-
-    def _dismiss(self, decoder: Decoder) -> None:
-        """Let a decoder end by itself, which nobody waits for before `aclose`."""
-        task = asyncio.create_task(decoder.stop())
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
-
-    async def _idle_or_new(self) -> Decoder:
-        while self._idle:
-            decoder = self._idle.pop()
-            if decoder.is_usable():
-                return decoder
-            _log.warning("decoder_lost", pid=decoder.pid)
-            await decoder.kill()
-        try:
-            return await Decoder.start(self._terms)
-        except DecoderNotStarted as error:
-            _log.error("decoder_not_started", error=str(error))
-            raise UploadCapacityExceeded("No decoder could be started. Try again shortly.") from error
-
-    def _give_slot_back(self) -> None:
-        """Free a slot, once a decoder is ready again if the last one went."""
-        if self._idle or self._closed:
-            self._slots.release()
-        else:
-            self._in_background(self._renew())
-
-    async def _renew(self) -> None:
-        try:
-            self._idle.append(await Decoder.start(self._terms))
-        except DecoderNotStarted as error:
-            _log.error("decoder_not_started", error=str(error))
-        finally:
-            self._slots.release()
-
-    def _in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task

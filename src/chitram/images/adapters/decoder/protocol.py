@@ -1,17 +1,17 @@
-"""What a decoder and its pool say to each other: length-bounded msgpack over a Unix socket.
+"""What a decoder and its pool say to each other.
 
-The pool sends `Terms` once and gets `Ready`; then a `Job` with the spool's descriptor beside it
-for every image, answered by `Accepted` or `Refused`. Whatever a decoder says may come from one
-that a hostile image has taken over, so `verify` holds every answer against what can be true.
+For every image there is a `Job`, answered by `Accepted` or `Refused`. Whatever a decoder says may
+come from one that a hostile image has taken over, so `verify` holds every answer against what can be
+true.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import Annotated, Literal
 
 import msgspec
 
+from chitram.images.adapters.children.frames import Limits, ProtocolError
 from chitram.images.domain.content import Piece, Slice
 from chitram.images.domain.image import ImageFormat
 
@@ -20,8 +20,6 @@ MAX_FRAME_BYTES = 1 << 20
 MAX_PIECES = 20_000
 # JFIF, Adobe and orientation need 16 + 16 + 36 bytes, an eXIf chunk 38; several Adobe markers are legal.
 MAX_LITERAL_BYTES = 1024
-_LENGTH = struct.Struct(">I")
-LENGTH_BYTES = _LENGTH.size
 
 Text = Annotated[str, msgspec.Meta(max_length=200)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
@@ -29,22 +27,12 @@ Pixels = Annotated[int, msgspec.Meta(ge=1, lt=1 << 31)]
 WireSlice = tuple[Count, Annotated[int, msgspec.Meta(ge=1, lt=1 << 40)]]
 
 
-class ProtocolError(Exception):
-    """A decoder said something that cannot be true or cannot be read."""
+class Terms(Limits, frozen=True, kw_only=True):
+    """What holds for all images of a decoder."""
 
-
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for all images of a decoder. `cpu_seconds` is the limit for each of them."""
-
-    memory_bytes: int
-    cpu_seconds: float
     max_pixels: int
     allowed_formats: tuple[ImageFormat, ...]
     keep_metadata: bool
-
-
-class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """Everything is loaded and the limits are in force."""
 
 
 class Job(msgspec.Struct, frozen=True, array_like=True):
@@ -77,30 +65,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
 
 
 Answer = Accepted | Refused
-_READY = msgspec.msgpack.Decoder(Ready)
 _ANSWER: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
-
-
-def frame(message: msgspec.Struct) -> bytes:
-    """Encode a message with its length in front."""
-    body = msgspec.msgpack.encode(message)
-    return _LENGTH.pack(len(body)) + body
-
-
-def body_length(prefix: bytes) -> int:
-    """Return the length that a frame announces; raises `ProtocolError` when it is out of bounds."""
-    length: int = _LENGTH.unpack(prefix)[0]
-    if not 0 < length <= MAX_FRAME_BYTES:
-        raise ProtocolError(f"a frame of {length} bytes was announced")
-    return length
-
-
-def read_ready(body: bytes) -> None:
-    """Raises `ProtocolError` unless a decoder says that it is ready."""
-    try:
-        _READY.decode(body)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise ProtocolError(f"the decoder did not say that it is ready: {error}") from error
 
 
 def read_answer(body: bytes) -> Answer:

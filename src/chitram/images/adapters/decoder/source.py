@@ -6,6 +6,7 @@ import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from chitram.images.adapters.decoder.exif import displayed
 from chitram.images.domain.content import Piece, Slice
 from chitram.images.domain.image import ImageFormat
 
@@ -20,6 +21,21 @@ class Found:
     width: int
     height: int
     pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a file's header says of its picture: size in pixels as coded, orientation of 1 to 8."""
+
+    format: ImageFormat
+    width: int
+    height: int
+    orientation: int
+
+    @property
+    def displayed(self) -> tuple[int, int]:
+        """Width and height once the picture stands upright."""
+        return displayed(self.width, self.height, self.orientation)
 
 
 def merged(data: Source, pieces: Iterable[Piece]) -> tuple[Piece, ...]:

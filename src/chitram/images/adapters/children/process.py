@@ -1,4 +1,4 @@
-"""One decoder as its pool sees it: a child process and the socket to it."""
+"""One child as its pool sees it: a process and the socket to it."""
 
 from __future__ import annotations
 
@@ -8,51 +8,63 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import IO, Self
 
-from chitram.images.adapters.decoder.protocol import (
+import msgspec
+
+from chitram.images.adapters.children.frames import (
     LENGTH_BYTES,
-    Answer,
-    Job,
+    MAX_JOB_BYTES,
+    Limits,
     ProtocolError,
-    Terms,
     body_length,
     frame,
-    read_answer,
     read_ready,
 )
 
-COMMAND = (sys.executable, "-P", "-m", "chitram.images.adapters.decoder.child")
+# The name of a program's module follows.
+COMMAND = (sys.executable, "-P", "-m")
 # What Python needs to find its code, and coverage to count what runs.
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
 _MEASURING = "COVERAGE_PROCESS_"
-# One thread: each more reserves address space, of which a decoder has little.
+# One thread: each more reserves address space, of which a child has little.
 _FIXED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 # Starting takes 0.2 s on an idle machine.
 _START_SECONDS = 15.0
 _STOP_SECONDS = 5.0
 _SHOWN_BYTES = 2000
+_READ_BYTES = 256 * 1024
 
 
-class DecoderGone(Exception):
+class ChildGone(Exception):
     """The process ended while its answer was awaited; `exit_status` is negative for a signal."""
 
     def __init__(self, exit_status: int | None) -> None:
-        super().__init__(f"the decoder ended with status {exit_status}")
+        super().__init__(f"the child ended with status {exit_status}")
         self.exit_status = exit_status
 
     @property
     def used_up(self) -> bool:
-        """Whether it ended because the image took more processor time than is allowed."""
+        """Whether it ended because its job took more processor time than is allowed."""
         return self.exit_status == -signal.SIGXCPU
 
 
-class DecoderNotStarted(Exception):
-    """A decoder could not be started; the message tells the operator why."""
+class ChildNotStarted(Exception):
+    """A child could not be started; the message tells the operator why."""
 
 
-class Decoder:
-    """A child process that examines one image at a time."""
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a child runs: `name` is for the log, `module` is started with `terms` as its first message."""
+
+    name: str
+    module: str
+    terms: Limits
+
+
+class Child:
+    """A child process that does one job at a time."""
 
     def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket, pidfd: int) -> None:
         self._process = process
@@ -66,28 +78,28 @@ class Decoder:
         return self._process.pid
 
     @classmethod
-    async def start(cls, terms: Terms) -> Self:
-        """Start a decoder and wait until it is ready; raises `DecoderNotStarted`.
+    async def start(cls, program: Program) -> Self:
+        """Start a child and wait until it is ready; raises `ChildNotStarted`.
 
-        Its standard error goes to an anonymous file, which never blocks and which, once the decoder
+        Its standard error goes to an anonymous file, which never blocks and which, once the child
         is confined, takes nothing more.
         """
         try:
-            with os.fdopen(os.memfd_create("decoder-stderr"), "r+b", buffering=0) as complaints:
-                decoder = cls(*_spawn(complaints))
-                await decoder._greet(terms, complaints)
+            with os.fdopen(os.memfd_create(f"{program.name}-stderr"), "r+b", buffering=0) as complaints:
+                child = cls(*_spawn(program, complaints))
+                await child._greet(program.terms, complaints)
         except OSError as error:
-            raise DecoderNotStarted(str(error)) from error
-        return decoder
+            raise ChildNotStarted(str(error)) from error
+        return child
 
-    async def _greet(self, terms: Terms, complaints: IO[bytes]) -> None:
+    async def _greet(self, terms: Limits, complaints: IO[bytes]) -> None:
         try:
             async with asyncio.timeout(_START_SECONDS):
                 self._connection.send(frame(terms))
-                read_ready(await self._receive())
-        except (DecoderGone, ProtocolError, OSError) as error:
+                read_ready(await self._receive(MAX_JOB_BYTES))
+        except (ChildGone, ProtocolError, OSError) as error:
             await self.kill()
-            raise DecoderNotStarted(_told(complaints) or repr(error)) from error
+            raise ChildNotStarted(_told(complaints) or repr(error)) from error
         except BaseException:
             await self.kill()
             raise
@@ -102,32 +114,33 @@ class Decoder:
             pass
         return False
 
-    async def examine(self, descriptor: int, size: int) -> Answer:
-        """Let it examine an open file of `size` bytes; raises `DecoderGone` and `ProtocolError`.
+    async def ask(self, job: msgspec.Struct, descriptor: int, most: int) -> bytes:
+        """Let it do a job on an open file; return its answer, of `most` bytes, undecoded.
 
-        After any error, cancellation included, only `kill` may follow.
+        Raises `ChildGone` and `ProtocolError`. After any error, cancellation included, only `kill`
+        may follow.
         """
         self.served += 1
         try:
-            socket.send_fds(self._connection, [frame(Job(size))], [descriptor])
+            socket.send_fds(self._connection, [frame(job)], [descriptor])
         except OSError as error:
-            raise DecoderGone(self._process.poll()) from error
-        return read_answer(await self._receive())
+            raise ChildGone(self._process.poll()) from error
+        return await self._receive(most)
 
-    async def _receive(self) -> bytes:
-        return await self._exactly(body_length(await self._exactly(LENGTH_BYTES)))
+    async def _receive(self, most: int) -> bytes:
+        return await self._exactly(body_length(await self._exactly(LENGTH_BYTES), most))
 
     async def _exactly(self, count: int) -> bytes:
         loop = asyncio.get_running_loop()
         data = bytearray()
         while len(data) < count:
             try:
-                chunk = await loop.sock_recv(self._connection, count - len(data))
+                chunk = await loop.sock_recv(self._connection, min(_READ_BYTES, count - len(data)))
             except OSError:
                 chunk = b""
             if not chunk:
                 await self._wait(_STOP_SECONDS)
-                raise DecoderGone(self._process.poll())
+                raise ChildGone(self._process.poll())
             data += chunk
         return bytes(data)
 
@@ -141,8 +154,10 @@ class Decoder:
         """End it at once and take note of its end. It cannot be used after that."""
         self._process.kill()
         self._connection.close()
-        await self._wait(_STOP_SECONDS)
-        os.close(self._pidfd)
+        try:
+            await self._wait(_STOP_SECONDS)
+        finally:
+            os.close(self._pidfd)
 
     async def _wait(self, seconds: float) -> None:
         """Return when the process has ended and is reaped, or after `seconds`."""
@@ -161,13 +176,13 @@ class Decoder:
             loop.remove_reader(self._pidfd)
 
 
-def _spawn(complaints: IO[bytes]) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
+def _spawn(program: Program, complaints: IO[bytes]) -> tuple[subprocess.Popen[bytes], socket.socket, int]:
     """Start the program. `fork` happens in C and `exec` at once: nothing of ours runs in between."""
     ours, theirs = socket.socketpair()
     try:
         with theirs:
             process = subprocess.Popen(  # noqa: S603 - our own program, no argument from outside
-                COMMAND,
+                (*COMMAND, program.module),
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=complaints,
@@ -194,7 +209,7 @@ def _environment() -> dict[str, str]:
 
 
 def _told(complaints: IO[bytes]) -> str:
-    """Return the end of what a decoder wrote before it was confined."""
+    """Return the end of what a child wrote before it was confined."""
     size = complaints.seek(0, os.SEEK_END)
     complaints.seek(max(0, size - _SHOWN_BYTES))
     return complaints.read().decode(errors="replace").strip()

@@ -1,4 +1,4 @@
-"""An upload's file as a decoder may have it: for reading only."""
+"""An upload's file as a child may have it: for reading only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ReadOnlySpool:
     """A descriptor of our own to what was received, which may be closed meanwhile.
 
     It is opened anew rather than duplicated: the upload's own descriptor can be written to, and a
-    decoder that was taken over could change the bytes after they were checked.
+    child that was taken over could change the bytes after they were checked.
     """
 
     file: IO[bytes]

@@ -23,9 +23,6 @@ _SCOPES = ((6, 0b11),)
 
 # Standard streams, socket, spool, its mapping; a few to spare.
 _MAX_DESCRIPTORS = 16
-# Who answers requests goes first: beside one of them a decoder gets a quarter of a processor. Less
-# would let large images run out of DECODE_SECONDS on a busy machine.
-NICENESS = 5
 # An id of no account, above those that systemd gives out; `nobody` may be who runs the database.
 _NO_ONE = 65530
 
@@ -40,19 +37,19 @@ class _Ruleset(ctypes.Structure):
     )
 
 
-def confine(memory_bytes: int) -> None:
+def confine(memory_bytes: int, niceness: int) -> None:
     """Limit this process, which has loaded all its code, to its memory and its open descriptors.
 
     It can open, make and lengthen no file, start no process, signal no other, dies with its parent
-    and goes behind others where processors are short. Root becomes a user without a name. What a
-    kernel cannot take away is left; the limits always hold.
+    and goes behind others, by `niceness`, where processors are short. Root becomes a user without a
+    name. What a kernel cannot take away is left; the limits always hold.
 
     Under coverage, whose data has to be written at the end, the right to files stays.
     """
     _limit(resource.RLIMIT_AS, memory_bytes)
     _limit(resource.RLIMIT_CORE, 0)
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    os.nice(NICENESS)
+    os.nice(niceness)
     if not is_measured():
         _limit(resource.RLIMIT_FSIZE, 0)
         _limit(resource.RLIMIT_NOFILE, _MAX_DESCRIPTORS)

@@ -1,0 +1,109 @@
+"""A pool of children: who may have one, and what becomes of those that fail or have served."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import structlog
+
+from chitram.images.adapters.children.process import Child, ChildNotStarted, Program
+
+_log = structlog.get_logger("chitram.children")
+
+
+class ChildPool:
+    """Lends children of one program, at most `size` of them, one job in each.
+
+    Args:
+        jobs_per_child: after how many a child is replaced.
+    """
+
+    def __init__(self, program: Program, *, size: int, jobs_per_child: int) -> None:
+        self._program = program
+        self._jobs_per_child = jobs_per_child
+        # Whoever holds a slot may have a child; idle children and held slots are `size` at most.
+        self.slots = asyncio.Semaphore(size)
+        self.idle: list[Child] = []
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
+        self.closed = False
+
+    async def start(self) -> None:
+        """Have one child ready; raises `ChildNotStarted` with the reason for the operator."""
+        self.idle.append(await Child.start(self._program))
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and end every child."""
+        self.closed = True
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for child in self.idle:
+            self._dismiss(child)
+        self.idle.clear()
+        await asyncio.gather(*self._leaving)
+
+    @contextlib.asynccontextmanager
+    async def lent(self) -> AsyncIterator[Child]:
+        """Lend a child to the holder of a slot. After an error nobody gets it again.
+
+        Raises `ChildNotStarted`.
+        """
+        child = await self._idle_or_new()
+        try:
+            yield child
+        except BaseException:
+            await child.kill()
+            raise
+        if child.served < self._jobs_per_child:
+            self.idle.append(child)
+        else:
+            self._dismiss(child)
+
+    def give_slot_back(self) -> None:
+        """Free a slot, once a child is ready again if the last one went."""
+        if self.idle or self.closed:
+            self.slots.release()
+        else:
+            self.in_background(self._renew())
+
+    def in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run `work` in a task that `aclose` cancels and waits for."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    async def _idle_or_new(self) -> Child:
+        while self.idle:
+            child = self.idle.pop()
+            if child.is_usable():
+                return child
+            _log.warning(f"{self._program.name}_lost", pid=child.pid)
+            await child.kill()
+        try:
+            return await Child.start(self._program)
+        except ChildNotStarted as error:
+            self._tell(error)
+            raise
+
+    async def _renew(self) -> None:
+        try:
+            self.idle.append(await Child.start(self._program))
+        except ChildNotStarted as error:
+            self._tell(error)
+        finally:
+            self.slots.release()
+
+    def _tell(self, error: ChildNotStarted) -> None:
+        _log.error(f"{self._program.name}_not_started", error=str(error))
+
+    def _dismiss(self, child: Child) -> None:
+        """Let a child end by itself, which nobody waits for before `aclose`."""
+        task = asyncio.create_task(child.stop())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)

@@ -1,0 +1,1 @@
+"""Makes renditions of stored pictures in confined child processes."""

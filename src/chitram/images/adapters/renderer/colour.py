@@ -1,0 +1,45 @@
+"""Bring pictures to sRGB."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+
+from PIL import Image, ImageCms
+
+# Colour space of a profile, as it stands in its header, for each mode.
+_SPACES = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}
+# Colours inside sRGB stay what they are, and the darkest stays black.
+_INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
+_FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert a picture of mode L, RGB, LA, RGBA or CMYK by its ICC profile to sRGB.
+
+    Transparency stays, grey stays grey. A profile that cannot be used is as good as none, and then
+    numbers are taken for sRGB and four inks are mixed as browsers do.
+    """
+    if image.mode in {"LA", "RGBA"}:
+        colours = to_srgb(image.convert(image.mode[:-1]), profile)
+        colours.putalpha(image.getchannel("A"))
+        return colours
+    transform = _transform(profile, image.mode) if profile else None
+    if transform is None:
+        return image.convert("RGB") if image.mode == "CMYK" else image
+    converted = ImageCms.applyTransform(image, transform)
+    assert converted is not None  # noqa: S101 - not in place
+    return converted.convert("L") if image.mode == "L" else converted
+
+
+@lru_cache(maxsize=4)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Prepare a conversion to sRGB; None for a profile that is broken or of another colour space."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space != _SPACES[mode]:
+            return None
+        return ImageCms.buildTransform(source, _SRGB, mode, "RGB", _INTENT, _FLAGS)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None

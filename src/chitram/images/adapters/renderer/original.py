@@ -1,0 +1,170 @@
+"""An original, decoded once and shrunk on the way as far as quality allows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+
+from chitram.images.adapters.decoder.png_metadata import MAX_INFLATED_BYTES
+from chitram.images.adapters.decoder.source import Source
+from chitram.images.domain.image import ImageFormat
+
+# Imported by Pillow only when it meets Exif, and a child can open nothing then.
+_ = TiffImagePlugin
+# The limits of pixels and metadata were kept on upload.
+Image.MAX_IMAGE_PIXELS = None
+PngImagePlugin.MAX_TEXT_CHUNK = MAX_INFLATED_BYTES + 1
+
+# Decoding at N/8 of the size and averaging leave at least this many times the pixels that are asked
+# for along each side: what is left to shrink is left to a better filter.
+OVERSAMPLING = 2
+# What is converted and averaged at a time, so that no second copy of a large picture is ever held.
+_TILE_PIXELS = 1 << 20
+_TILE_COLUMNS = 4096
+_BITS = {"1": 1, "L;2": 2, "L;4": 4}
+_NO_MEMORY = "Insufficient memory"
+
+_READERS: dict[ImageFormat, Callable[[Any], ImageFile.ImageFile]] = {
+    ImageFormat.JPEG: JpegImagePlugin.JpegImageFile,
+    ImageFormat.PNG: PngImagePlugin.PngImageFile,
+}
+
+Size = tuple[int, int]
+Box = tuple[int, int, int, int]
+
+
+class Original:
+    """A stored JPEG or PNG, from `data`. Sizes are as coded, before rotation."""
+
+    def __init__(self, data: Source, kind: ImageFormat) -> None:
+        self._data = data
+        self.byte_size = len(data)
+        file = io.BytesIO(data) if isinstance(data, bytes) else data
+        # Not by `Image.open`, which looks for several pictures in a file.
+        self._image = _READERS[kind](file)
+        self.size: Size = self._image.size
+        self.profile: bytes | None = self._image.info.get("icc_profile")
+        self.is_jpeg = kind is ImageFormat.JPEG
+        # How the samples of a PNG are coded: bit depth and channels in one word.
+        self._raw = "" if self.is_jpeg else str(self._image.tile[0].args)
+
+    def shrunk(self, wanted: Size) -> Image.Image:
+        """Decode to a picture that oversamples `wanted`, or is `wanted` where that is the full size.
+
+        Its mode is L, RGB, LA, RGBA or CMYK. Raises what the libraries raise.
+        """
+        image = self._decoded_jpeg(wanted) if self.is_jpeg else self._decoded_png()
+        factors = tuple(
+            max(1, full // (OVERSAMPLING * need)) for full, need in zip(image.size, wanted, strict=True)
+        )
+        if factors == (1, 1) and self.is_jpeg:
+            return image
+        return self._reduced(image, (factors[0], factors[1]))
+
+    def whole(self) -> Image.Image:
+        """Decode at full size, to the same modes as `shrunk`."""
+        return self.shrunk(self.size)
+
+    def _decoded_jpeg(self, wanted: Size) -> Image.Image:
+        """Decode at the least N/8 of the size that is enough.
+
+        Four inks are taken as inverted, with Adobe's marker or without, as every browser does.
+        """
+        mode = self._image.mode
+        least = [min(full, OVERSAMPLING * need) for full, need in zip(self.size, wanted, strict=True)]
+        try:
+            samples = simplejpeg.decode_jpeg(
+                self._data,
+                "GRAY" if mode == "L" else mode,
+                min_width=least[0],
+                min_height=least[1],
+                strict=False,
+            )
+        except ValueError as error:
+            if _NO_MEMORY in str(error):
+                raise MemoryError from error
+            # TurboJPEG knows the subsamplings in use and takes every warning for an error; libjpeg,
+            # which Pillow uses, decodes any.
+            self._image.draft(None, (least[0], least[1]))
+            self._image.load()
+            return self._image
+        if mode == "CMYK":
+            np.subtract(255, samples, out=samples)
+        return Image.fromarray(samples[:, :, 0] if mode == "L" else samples, mode)
+
+    def _decoded_png(self) -> Image.Image:
+        self._image.load()
+        return self._image
+
+    def _reduced(self, image: Image.Image, factors: Size) -> Image.Image:
+        """Average blocks of pixels and bring them to a working mode, tile by tile."""
+        columns, rows = factors
+        canvas: Image.Image | None = None
+        for box in _tiles(image.size, factors):
+            tile = self._working(image.crop(box)).reduce(factors)
+            if canvas is None:
+                size = (-(-image.width // columns), -(-image.height // rows))
+                if tile.size == size:
+                    return tile
+                canvas = Image.new(tile.mode, size)
+            canvas.paste(tile, (box[0] // columns, box[1] // rows))
+        assert canvas is not None  # noqa: S101 - there is no picture without a tile
+        return canvas
+
+    def _working(self, tile: Image.Image) -> Image.Image:
+        """Bring a part of the picture to L, RGB, LA, RGBA or CMYK."""
+        if tile.mode == "I;16":
+            return self._from_sixteen_bits(tile)
+        if tile.mode == "P":
+            return tile.convert("RGBA" if "transparency" in tile.info else "RGB")
+        if self._raw == "LA;16B":
+            return tile.convert("LA")
+        if tile.mode == "1":
+            tile = tile.convert("L")
+        key = self._image.info.get("transparency")
+        if key is None or tile.mode not in {"L", "RGB"}:
+            return tile
+        tile.info["transparency"] = self._in_eight_bits(key)
+        return tile.convert(f"{tile.mode}A")
+
+    def _from_sixteen_bits(self, tile: Image.Image) -> Image.Image:
+        """Scale 16 bits of grey to 8, which Pillow's own conversion clips."""
+        samples = np.asarray(tile, np.uint32)
+        grey = Image.fromarray(((samples * 255 + 32_895) >> 16).astype(np.uint8))
+        key = self._image.info.get("transparency")
+        if key is None:
+            return grey
+        grey.putalpha(Image.fromarray(np.where(samples == key, 0, 255).astype(np.uint8)))
+        return grey
+
+    def _in_eight_bits(self, key: int | Size) -> int | tuple[int, ...]:
+        """Scale a transparent colour as Pillow scales the samples that it is compared with."""
+        if isinstance(key, tuple):
+            return tuple(each >> 8 for each in key) if self._raw.endswith("16B") else key
+        return key * 255 // ((1 << _BITS.get(self._raw, 8)) - 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._image.close()
+
+
+def _tiles(size: Size, factors: Size) -> Iterator[Box]:
+    """Cover a picture with boxes whose corners lie on multiples of `factors`."""
+    columns = factors[0] * max(1, _TILE_COLUMNS // factors[0])
+    rows = factors[1] * max(1, _TILE_PIXELS // min(columns, size[0]) // factors[1])
+    for top in range(0, size[1], rows):
+        for left in range(0, size[0], columns):
+            yield left, top, min(left + columns, size[0]), min(top + rows, size[1])

@@ -1,0 +1,140 @@
+"""The pools of rendering children: the adapter behind the port `Renderer`."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+from collections.abc import Sequence
+
+import structlog
+
+from chitram.images.adapters.children.frames import Limits, ProtocolError
+from chitram.images.adapters.children.pool import ChildPool
+from chitram.images.adapters.children.process import ChildGone, ChildNotStarted, Program
+from chitram.images.adapters.children.spool import ReadOnlySpool
+from chitram.images.adapters.decoder import jpeg, png
+from chitram.images.adapters.decoder.source import Shape
+from chitram.images.adapters.renderer.checks import check, most_bytes
+from chitram.images.adapters.renderer.protocol import Encoded, Job, Refused, Work, read_answer
+from chitram.images.domain.content import Received
+from chitram.images.domain.errors import CorruptImage
+from chitram.images.domain.rendition import OPTIMISED_MAX_PIXELS
+from chitram.images.ports import Rendered, RenderingFailed
+
+_log = structlog.get_logger("chitram.renderer")
+
+# Against slow leaks in native libraries; a new child costs 0.3 s of a processor.
+IMAGES_PER_CHILD = 500
+# Who answers requests goes first, then who waits for thumbnails.
+_NICENESS = {Work.THUMBNAILS: 5, Work.OPTIMISED: 15}
+
+
+class ChildRenderer:
+    """Renders in confined child processes, at most `size` of them for each kind of work.
+
+    Args:
+        size: how many originals are worked on at once, for thumbnails and for optimising each.
+        seconds: time for one original, of the clock and of a processor.
+        memory_bytes: address space of a child.
+    """
+
+    def __init__(self, *, size: int, seconds: float, memory_bytes: int) -> None:
+        self._seconds = seconds
+        self._pools = {
+            work: ChildPool(
+                Program(
+                    f"{work.value}_renderer",
+                    "chitram.images.adapters.renderer.child",
+                    Limits(memory_bytes=memory_bytes, cpu_seconds=seconds, niceness=niceness),
+                ),
+                size=size,
+                jobs_per_child=IMAGES_PER_CHILD,
+            )
+            for work, niceness in _NICENESS.items()
+        }
+
+    async def aclose(self) -> None:
+        """End every child; what is being rendered fails."""
+        await asyncio.gather(*(pool.aclose() for pool in self._pools.values()))
+
+    async def thumbnails(self, original: Received) -> Sequence[Rendered]:
+        with ReadOnlySpool.of(original) as spool:
+            return await self._render(Work.THUMBNAILS, spool, await _shape(spool))
+
+    async def optimised(self, original: Received) -> Sequence[Rendered]:
+        with ReadOnlySpool.of(original) as spool:
+            shape = await _shape(spool)
+            if shape.width * shape.height > OPTIMISED_MAX_PIXELS:
+                return ()
+            return await self._render(Work.OPTIMISED, spool, shape)
+
+    async def _render(self, work: Work, spool: ReadOnlySpool, shape: Shape) -> Sequence[Rendered]:
+        pool = self._pools[work]
+        async with pool.slots:
+            if pool.closed:
+                raise RenderingFailed("the renderer is being stopped")
+            task = pool.in_background(self._made(pool, work, spool, shape))
+            try:
+                made = await asyncio.shield(task)
+            except asyncio.CancelledError:
+                # Awaited by nobody else, it ends its child.
+                if task.cancelled():
+                    raise RenderingFailed("the renderer is being stopped") from None
+                task.cancel()
+                raise
+        return [
+            Rendered(
+                kind=each.kind, format=each.format, width=each.width, height=each.height, content=each.content
+            )
+            for each in made
+        ]
+
+    async def _made(self, pool: ChildPool, work: Work, spool: ReadOnlySpool, shape: Shape) -> list[Encoded]:
+        """Return a child's answer, held against what can be true."""
+        job = Job(
+            work=work,
+            format=shape.format,
+            size=spool.size,
+            width=shape.width,
+            height=shape.height,
+            orientation=shape.orientation,
+        )
+        try:
+            async with pool.lent() as child, asyncio.timeout(self._seconds):
+                said = await child.ask(job, spool.fileno(), most_bytes(work, spool.size))
+                answer = read_answer(said)
+                if not isinstance(answer, Refused):
+                    await asyncio.to_thread(check, work, answer.renditions, shape, spool.size)
+        except ChildNotStarted as error:
+            raise RenderingFailed("no renderer could be started") from error
+        except ChildGone as error:
+            _log.warning("renderer_gone", work=work, exit_status=error.exit_status, bytes=spool.size)
+            if error.used_up:
+                raise RenderingFailed("it takes too long") from error
+            raise RenderingFailed("the renderer does not survive it") from error
+        except TimeoutError as error:
+            _log.warning("renderer_timed_out", work=work, seconds=self._seconds, bytes=spool.size)
+            raise RenderingFailed("it takes too long") from error
+        except ProtocolError as error:
+            _log.error("renderer_answer_refused", work=work, error=str(error), bytes=spool.size)
+            raise RenderingFailed("the renderer's answer cannot be true") from error
+        if isinstance(answer, Refused):
+            _log.warning("renderer_refused", work=work, reason=answer.reason, error=answer.cause)
+            raise RenderingFailed(_REASONS[answer.reason])
+        return answer.renditions
+
+
+_REASONS = {"corrupt": "the picture cannot be decoded", "memory": "it takes too much memory"}
+
+
+async def _shape(spool: ReadOnlySpool) -> Shape:
+    """Read the header of an original as it was read on upload; raises `RenderingFailed`."""
+    try:
+        return await asyncio.to_thread(_read_shape, spool)
+    except (CorruptImage, ValueError) as error:
+        raise RenderingFailed("the file is not the picture that was stored") from error
+
+
+def _read_shape(spool: ReadOnlySpool) -> Shape:
+    with mmap.mmap(spool.fileno(), spool.size, access=mmap.ACCESS_READ) as data:
+        return png.shape(data) if data[:1] == b"\x89" else jpeg.shape(data)
