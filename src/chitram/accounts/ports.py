@@ -43,11 +43,29 @@ class AccessTokens(Protocol):
 class SessionCache(Protocol):
     """What is remembered of sessions outside the database."""
 
-    async def forget(self, session_id: UUID) -> None:
-        """See to it that a change of this session holds from now on; called after the commit.
+    async def forget(self, session_id: UUID) -> bool:
+        """See to it that a change of this session holds from now on, in every process.
 
-        Never raises: an implementation that cannot confirm it finds another way.
+        Called after the commit. Never raises: false when neither Valkey nor the database could be
+        told in time. The outbox row of the same transaction makes up for that, and for a process
+        that ends before it comes to this: `FORGET_CREDENTIALS` of `domain.work`.
         """
+        ...
+
+    async def forget_key(self, key_hash: bytes) -> bool:
+        """Do the same for an API key."""
+        ...
+
+    async def forget_account(self, user_id: UUID) -> bool:
+        """Do the same for all sessions and API keys of an account that has changed itself."""
+        ...
+
+
+class KeyUses(Protocol):
+    """When API keys were last used."""
+
+    def note(self, key_id: UUID, now: datetime) -> None:
+        """Have it written some time that a key was used now; costs the request nothing."""
         ...
 
 

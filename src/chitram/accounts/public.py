@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from chitram.accounts.domain.errors import (
@@ -44,6 +43,18 @@ class Authenticator(Protocol):
         ...
 
 
-async def principal_of(headers: Mapping[str, str], authenticator: Authenticator) -> Principal:
-    """Say who makes a request with these header fields, whose names are found in any case."""
-    return await authenticator.principal(headers.get("authorization"), headers.get("x-api-key"))
+class HeaderFields(Protocol):
+    """The header fields of a request, whose names are found in any case."""
+
+    def getall(self, name: str, default: list[str], /) -> list[str]: ...
+
+
+async def principal_of(headers: HeaderFields, authenticator: Authenticator) -> Principal:
+    """Say who makes a request with these header fields."""
+    return await authenticator.principal(_line(headers, "authorization"), _line(headers, "x-api-key"))
+
+
+def _line(headers: HeaderFields, name: str) -> str | None:
+    """The one line of a field; several become a list, which no credentials look like."""
+    lines = headers.getall(name, [])
+    return ", ".join(lines) if lines else None

@@ -8,6 +8,8 @@ from uuid import UUID
 
 import msgspec
 
+from chitram.accounts.domain.principal import Scope
+
 
 class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     """What a request with an access token has to know of its session and its account.
@@ -34,6 +36,33 @@ class SessionQueries(Protocol):
 
     async def find(self, session_id: UUID) -> SessionView | None:
         """The session as it is now; None when it never was or was cleared away since."""
+        ...
+
+
+class ApiKeyView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request with an API key has to know of the key and its account."""
+
+    key_id: UUID
+    user_id: UUID
+    is_active: bool
+    is_admin: bool
+    scopes: frozenset[Scope]
+    expires_at: datetime | None
+
+
+class ApiKeyQueries(Protocol):
+    """Reads API keys, from the primary."""
+
+    async def find(self, key_hash: bytes) -> ApiKeyView | None:
+        """The key as it is now, by its SHA-256; None when there is none or was removed since."""
+        ...
+
+
+class CredentialQueries(Protocol):
+    """Reads what proves to be an account, from the primary."""
+
+    async def of_account(self, user_id: UUID, limit: int) -> tuple[list[UUID], list[bytes]]:
+        """Sessions that are not over, ended ones too, and hashes of API keys; `limit` of each at most."""
         ...
 
 

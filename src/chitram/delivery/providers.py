@@ -23,18 +23,15 @@ from chitram.delivery.entrypoints.visible import VisibleImages
 from chitram.delivery.ports import Delivery, ImageFiles, ImageReads
 from chitram.images.public import ImageCaches, ImageQueries
 from chitram.kernel.clock import Clock
-from chitram.platform.database import Reader, make_reader
 from chitram.platform.http.limits import SendLimits
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.settings import Settings
-from chitram.platform.shared_cache.epoch import KnownEpoch, PostgresEpochs
+from chitram.platform.shared_cache.epoch import WatchedEpoch
 from chitram.platform.shared_cache.upkeep import beside, repeat
 from chitram.platform.signing import Signer
 from chitram.platform.valkey import ValkeyGuard, ValkeyUnavailable, make_valkey
 
 _LINK_PURPOSE = "image link"
-# Well within the time for which a reading may be relied on.
-_EPOCH_SECONDS = 0.25
 _STATISTICS_SECONDS = 1.0
 _SUBSCRIBER_SECONDS = 1.0
 
@@ -44,14 +41,15 @@ class DeliveryProvider(Provider):
 
     scope = Scope.APP
     files = provide(ObjectImageFiles, provides=ImageFiles)
-    visible = provide(VisibleImages)
+    # Of one request, as who makes it.
+    visible = provide(VisibleImages, scope=Scope.REQUEST)
     purge_image_job = provide(PurgeImageJob)
 
     @provide
     def delivery(self, settings: Settings, stores: ObjectStores) -> Delivery:
         return SENDERS[settings.file_delivery](stores)
 
-    @provide
+    @provide(scope=Scope.REQUEST)
     def image_bytes(
         self,
         visible: VisibleImages,
@@ -86,12 +84,6 @@ class MetadataCacheProvider(Provider):
         return shared_images(guard, settings.metadata_cache_seconds)
 
     @provide
-    async def epoch(self, settings: Settings) -> AsyncIterator[KnownEpoch]:
-        pool = await make_reader(settings, size=1)
-        yield KnownEpoch(PostgresEpochs(Reader(pool)))
-        pool.terminate()
-
-    @provide
     async def statistics(self, guard: ValkeyGuard) -> AsyncIterator[Statistics]:
         statistics = Statistics(guard)
         async with beside(repeat(_STATISTICS_SECONDS, "statistics", statistics.flush)):
@@ -106,7 +98,7 @@ class MetadataCacheProvider(Provider):
         queries: ImageQueries,
         entries: LocalEntries,
         shared: SharedImages,
-        epoch: KnownEpoch,
+        epoch: WatchedEpoch,
         statistics: Statistics,
     ) -> AsyncIterator[ImageReads]:
         if not settings.metadata_cache_seconds:
@@ -114,8 +106,6 @@ class MetadataCacheProvider(Provider):
             return
         # A subscription is a connection of its own, for it waits for what may never come.
         client = make_valkey(settings, command_seconds=_SUBSCRIBER_SECONDS)
-        async with beside(
-            repeat(_EPOCH_SECONDS, "cache epoch", epoch.read), Subscriber(client, entries).run()
-        ):
+        async with beside(Subscriber(client, entries).run()):
             yield CachedImages(queries, entries, shared, epoch, statistics)
         await client.aclose()

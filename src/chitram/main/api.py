@@ -17,10 +17,10 @@ from litestar import Litestar
 from litestar.datastructures import Headers
 from litestar.types import ASGIApp, ControllerRouterHandler, Scope
 
+from chitram.accounts.adapters.authenticator import TokenAuthenticator
 from chitram.accounts.public import Authenticator, principal_of
 from chitram.delivery.entrypoints.http import HANDLERS as DELIVERY_HANDLERS
-from chitram.delivery.entrypoints.visible import VisibleImages
-from chitram.delivery.ports import Delivery
+from chitram.delivery.ports import Delivery, ImageReads
 from chitram.images.entrypoints.http import ImagesController
 from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.entrypoints.uploads import UploadsController
@@ -76,7 +76,7 @@ def make_app(settings: Settings, *others: Provider) -> ASGIApp:
             RateLimiting(
                 lambda: container.get(RateLimits),
                 Networks(settings.rate_limit_allow),
-                lambda scope: _account_of(container, scope),
+                _account_of,
             )
         ],
         lifespan=[lambda _: _lifespan(container, settings)],
@@ -89,11 +89,11 @@ def make_app(settings: Settings, *others: Provider) -> ASGIApp:
     return ClientAddress(served, Networks(settings.trusted_proxies), settings.forwarded_header)
 
 
-async def _account_of(container: AsyncContainer, scope: Scope) -> str | None:
+async def _account_of(scope: Scope) -> str | None:
     """Name the account whose credentials a request brings; whether they are good is said elsewhere."""
-    headers = Headers.from_scope(scope)
+    container: AsyncContainer = scope["state"]["dishka_container"]
     try:
-        principal = await principal_of(headers, await container.get(Authenticator))
+        principal = await principal_of(Headers.from_scope(scope), await container.get(Authenticator))
     except ChitramError:
         return None
     return str(principal.user_id) if principal.user_id else None
@@ -103,7 +103,15 @@ async def _account_of(container: AsyncContainer, scope: Scope) -> str | None:
 async def _lifespan(container: AsyncContainer, settings: Settings) -> AsyncIterator[None]:
     """Make what the first request would otherwise wait for; close everything at the end."""
     try:
-        for needed in (UploadImage, DeleteImage, VisibleImages, Delivery, UploadSlots, RateLimits):
+        for needed in (
+            UploadImage,
+            DeleteImage,
+            ImageReads,
+            TokenAuthenticator,
+            Delivery,
+            UploadSlots,
+            RateLimits,
+        ):
             await container.get(needed)
     except Exception as error:
         # The server says nothing of why it stops.

@@ -30,6 +30,8 @@ from chitram.platform.rate_limits.local import LocalLimiter
 from chitram.platform.rate_limits.policy import policies_from_settings
 from chitram.platform.rate_limits.shared import SharedLimiter
 from chitram.platform.settings import Settings, spool_dir
+from chitram.platform.shared_cache.epoch import WATCH_SECONDS, KnownEpoch, PostgresEpochs, WatchedEpoch
+from chitram.platform.shared_cache.upkeep import beside, repeat
 from chitram.platform.valkey import ValkeyGuard, make_valkey
 
 # What the workers of this release can do; other work waits in the outbox for one that can.
@@ -88,6 +90,17 @@ class PlatformProvider(Provider):
     @provide
     def guard(self, client: Valkey) -> ValkeyGuard:
         return ValkeyGuard(client)
+
+    @provide
+    async def epoch(self, settings: Settings) -> AsyncIterator[KnownEpoch]:
+        pool = await make_reader(settings, size=1)
+        yield KnownEpoch(PostgresEpochs(Reader(pool)))
+        pool.terminate()
+
+    @provide
+    async def watched_epoch(self, epoch: KnownEpoch) -> AsyncIterator[WatchedEpoch]:
+        async with beside(repeat(WATCH_SECONDS, "cache epoch", epoch.read)):
+            yield WatchedEpoch(epoch)
 
     @provide
     async def rate_limits(self, settings: Settings, client: Valkey) -> AsyncIterator[RateLimits]:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 
+from chitram.kernel.text import is_harmless
+
 MAX_BYTES = 255
 # Normalising a long run of combining marks takes quadratic time; no honest name is this long.
 _MAX_CHARACTERS = 1024
 _LONGEST_EXTENSION_BYTES = 16
 _SEPARATORS = str.maketrans("\\", "/")
-# Characters that turn the direction of text and can make `gpj.exe` look like `exe.jpg`, the byte
-# order mark, and annotation marks. The joiners U+200C and U+200D stay: Indic names and emoji need them.
-_FORMAT_CONTROLS = frozenset(
-    map(chr, [0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF])
-) | frozenset(map(chr, range(0xFFF9, 0xFFFC)))
-# Controls, lone surrogates, line and paragraph separators.
-_UNWANTED = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _ZERO_WIDTH_JOINER = "\u200d"
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 
@@ -34,7 +29,7 @@ def clean_filename(raw: str | None) -> str:
     """
     name = (raw or "").translate(_SEPARATORS).rpartition("/")[2]
     name = _shorten(name)
-    name = "".join(filter(_is_wanted, name))
+    name = "".join(filter(is_harmless, name))
     name = _trim(unicodedata.normalize("NFC", name))
     return _trim(_fit(name))
 
@@ -43,10 +38,6 @@ def _shorten(name: str) -> str:
     if len(name) <= _MAX_CHARACTERS:
         return name
     return name[: _MAX_CHARACTERS - _LONGEST_EXTENSION_BYTES] + name[-_LONGEST_EXTENSION_BYTES:]
-
-
-def _is_wanted(character: str) -> bool:
-    return character not in _FORMAT_CONTROLS and unicodedata.category(character) not in _UNWANTED
 
 
 def _trim(name: str) -> str:

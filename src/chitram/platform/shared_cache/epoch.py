@@ -5,8 +5,9 @@ Raising it makes all that was remembered unreadable, when Valkey could not be to
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import Protocol
+from typing import NewType, Protocol
 
 from chitram.platform.database import Reader
 
@@ -52,6 +53,7 @@ class KnownEpoch:
         self._epochs = epochs
         self._epoch = 0
         self._read_at = float("-inf")
+        self._learned_at = float("-inf")
         # How many raises were owed so far, and up to which of them it has been raised since.
         self._owed = self._settled = 0
 
@@ -70,6 +72,12 @@ class KnownEpoch:
         """Rely on no reading until it has been raised, which the next reading tries to do."""
         self._owed += 1
 
+    async def known_everywhere(self) -> None:
+        """Wait until no process relies on an earlier epoch than the latest that is known here."""
+        # It was raised before this process learned of it, and who had read it before that may rely
+        # on the reading for so long.
+        await asyncio.sleep(self._learned_at + FRESH_SECONDS - time.monotonic())
+
     async def read(self) -> int:
         """Read it again, or raise it where that is owed, and return it. Raises `DatabaseUnavailable`."""
         if self._settled < self._owed:
@@ -85,6 +93,13 @@ class KnownEpoch:
         return epoch
 
     def _learn(self, epoch: int, began: float) -> int:
-        self._epoch = max(self._epoch, epoch)
+        if epoch > self._epoch:
+            self._epoch, self._learned_at = epoch, time.monotonic()
         self._read_at = max(self._read_at, began)
         return self._epoch
+
+
+# One that is read again all the time, as readers need it.
+WatchedEpoch = NewType("WatchedEpoch", KnownEpoch)
+# Well within the time for which a reading may be relied on.
+WATCH_SECONDS = 0.25

@@ -32,18 +32,24 @@ class SharedInvalidation(Generic[T]):
         self._tally = tally
 
     async def invalidate(self, key: UUID | str, oldest: int) -> bool:
-        """Make every value of a version before `oldest` unreadable; false when that is not confirmed.
+        """Make what is remembered unreadable; false when that is not confirmed.
 
-        To be called after the commit. With `UNKNOWN` nothing is promised.
+        To be called after the commit. Values of a version before `oldest` are refused for a while
+        even from those who ask the database later: where a replica may lag.
         """
         self._tally.invalidations += 1
         # The epoch is read after the commit: a process that knows a later one has asked the
         # database later too. One that knows only an earlier one will not rely on it for long.
-        epoch = None if oldest == UNKNOWN else await _in_time(self._epoch.read())
+        epoch = await _in_time(self._epoch.read())
         confirmed = await self._tell_valkey(key, epoch or self._epoch.latest, oldest)
-        if oldest == UNKNOWN or (confirmed and epoch is not None):
-            return confirmed
+        if confirmed and epoch is not None:
+            return True
         return await self._raise_epoch(str(key))
+
+    async def suspect(self, key: UUID | str) -> bool:
+        """Have a value that may be outdated read anew where that is easy; nothing is promised."""
+        self._tally.invalidations += 1
+        return await self._tell_valkey(key, self._epoch.latest, UNKNOWN)
 
     async def _tell_valkey(self, key: UUID | str, epoch: int, oldest: int) -> bool:
         try:

@@ -7,6 +7,7 @@ from uuid import UUID
 from chitram.delivery.adapters.metadata_cache.entries import LocalEntries
 from chitram.delivery.adapters.metadata_cache.statistics import Statistics
 from chitram.delivery.adapters.metadata_cache.values import SharedImages
+from chitram.kernel.versions import UNKNOWN
 from chitram.platform.shared_cache.epoch import KnownEpoch
 from chitram.platform.shared_cache.invalidation import SharedInvalidation
 
@@ -23,6 +24,8 @@ class CacheInvalidation:
     async def invalidate(self, image_id: UUID, oldest: int) -> bool:
         self._entries.drop(image_id)
         try:
+            if oldest == UNKNOWN:
+                return await self._shared.suspect(image_id)
             return await self._shared.invalidate(image_id, oldest)
         finally:
             # A load may have begun meanwhile and found what was there before.

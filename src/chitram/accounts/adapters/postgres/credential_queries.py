@@ -1,0 +1,53 @@
+"""Reads of API keys, and of all that proves to be an account."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from chitram.accounts.domain.principal import Scope
+from chitram.accounts.queries import ApiKeyView
+from chitram.platform.database import Reader
+
+_API_KEY = """
+SELECT k.id, k.user_id, u.is_active, u.is_admin, k.scopes, k.expires_at
+FROM api_keys k JOIN users u ON u.id = k.user_id
+WHERE k.key_hash = $1
+"""
+_SESSIONS_OF = "SELECT id FROM sessions WHERE user_id = $1 AND expires_at > now() LIMIT $2"
+_KEYS_OF = "SELECT key_hash FROM api_keys WHERE user_id = $1 LIMIT $2"
+_SCOPES = frozenset(Scope)
+
+
+class PostgresApiKeyQueries:
+    """Asks the primary, each time."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def find(self, key_hash: bytes) -> ApiKeyView | None:
+        async with self._reader.connection() as connection:
+            row = await connection.fetchrow(_API_KEY, key_hash)
+        if row is None:
+            return None
+        return ApiKeyView(
+            key_id=row["id"],
+            user_id=row["user_id"],
+            is_active=row["is_active"],
+            is_admin=row["is_admin"],
+            # A later release may know more of them, and this one may run beside it.
+            scopes=frozenset(Scope(scope) for scope in row["scopes"] if scope in _SCOPES),
+            expires_at=row["expires_at"],
+        )
+
+
+class PostgresCredentialQueries:
+    """Asks the primary, each time."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def of_account(self, user_id: UUID, limit: int) -> tuple[list[UUID], list[bytes]]:
+        async with self._reader.connection() as connection:
+            sessions = await connection.fetch(_SESSIONS_OF, user_id, limit)
+            keys = await connection.fetch(_KEYS_OF, user_id, limit)
+        return [row["id"] for row in sessions], [row["key_hash"] for row in keys]

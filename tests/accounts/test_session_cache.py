@@ -1,0 +1,274 @@
+"""Sessions and API keys in Valkey, over the truth in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from chitram.accounts.adapters import session_cache
+from chitram.accounts.domain.api_key import hash_of
+from chitram.accounts.domain.principal import Scope
+from chitram.platform.settings import Settings
+from chitram.platform.shared_cache.epoch import FRESH_SECONDS
+from chitram.platform.valkey import make_valkey
+from tests.support.credentials import CredentialsProcess, People
+from tests.support.database import Database
+from tests.support.proxy import Mode, Proxy
+from tests.support.servers import own_valkey
+
+
+@pytest.fixture
+def people(database: Database) -> People:
+    return People(database.pool)
+
+
+@pytest.fixture
+async def valkey(valkey_url: str) -> str:
+    """A Valkey database of the test's own."""
+    url = f"{valkey_url.rpartition('/')[0]}/7"
+    client = make_valkey(Settings(valkey_url=url))
+    await client.flushdb()
+    await client.aclose()
+    return url
+
+
+@pytest.fixture
+async def proxy(valkey: str) -> AsyncIterator[Proxy]:
+    """The way to Valkey of `here`; `there` has another."""
+    async with Proxy(valkey) as relay:
+        yield relay
+
+
+@pytest.fixture
+async def here(database: Database, proxy: Proxy) -> AsyncIterator[CredentialsProcess]:
+    async with CredentialsProcess.running(database.reader, proxy.url) as process:
+        yield process
+
+
+@pytest.fixture
+async def there(database: Database, valkey: str) -> AsyncIterator[CredentialsProcess]:
+    async with CredentialsProcess.running(database.reader, valkey) as process:
+        yield process
+
+
+def fail(proxy: Proxy, mode: Mode) -> None:
+    proxy.mode = mode
+    if mode is Mode.CUT:
+        proxy.cut_all()
+
+
+async def test_a_session_is_read_once_for_all_processes(
+    here: CredentialsProcess, there: CredentialsProcess, people: People
+) -> None:
+    user_id = await people.user()
+    session_id = await people.session(user_id)
+    for process in (here, here, there, there):
+        found = await process.sessions.find(session_id)
+        assert found is not None
+        assert (found.session_id, found.user_id, found.is_active, found.is_admin, found.revoked) == (
+            *(session_id, user_id, True, False),
+            False,
+        )
+    assert here.queries.asked + there.queries.asked == 1
+
+
+async def test_what_is_remembered_ends_by_itself(here: CredentialsProcess, people: People) -> None:
+    await here.lets_in(await people.session(await people.user()))
+    [key] = [key async for key in here.client.scan_iter("*session*")]
+    assert 0 < await here.client.ttl(key) <= session_cache.LIFE_SECONDS
+
+
+async def test_who_signs_out_here_is_refused_there_at_once(
+    here: CredentialsProcess, there: CredentialsProcess, people: People
+) -> None:
+    session_id = await people.session(await people.user())
+    assert await here.lets_in(session_id)
+    assert await there.lets_in(session_id)
+    await people.revoke(session_id)
+    began = time.monotonic()
+    assert await here.cache.forget(session_id)
+    assert time.monotonic() - began < FRESH_SECONDS / 2
+    assert not await there.lets_in(session_id)
+    assert not await here.lets_in(session_id)
+
+
+async def test_a_flushed_valkey_logs_nobody_out_and_lets_nobody_back_in(
+    here: CredentialsProcess, people: People
+) -> None:
+    user_id = await people.user()
+    open_id, ended_id = await people.session(user_id), await people.session(user_id)
+    for session_id in (open_id, ended_id):
+        await here.lets_in(session_id)
+    await people.revoke(ended_id)
+    await here.cache.forget(ended_id)
+    await here.client.flushall()
+    assert await here.lets_in(open_id)
+    assert not await here.lets_in(ended_id)
+
+
+@pytest.mark.parametrize("mode", [Mode.CUT, Mode.HANG])
+async def test_without_valkey_the_database_says_who_may_come_in(
+    here: CredentialsProcess, people: People, proxy: Proxy, mode: Mode
+) -> None:
+    user_id = await people.user()
+    open_id, ended_id = await people.session(user_id), await people.session(user_id)
+    for session_id in (open_id, ended_id):
+        await here.lets_in(session_id)
+    fail(proxy, mode)
+    await people.revoke(ended_id)
+    assert await here.cache.forget(ended_id)
+    assert await here.lets_in(open_id)
+    assert not await here.lets_in(ended_id)
+
+
+@pytest.mark.parametrize("mode", [Mode.CUT, Mode.HANG])
+async def test_what_valkey_could_not_be_told_is_true_there_too_once_it_is_answered(
+    here: CredentialsProcess, there: CredentialsProcess, people: People, proxy: Proxy, mode: Mode
+) -> None:
+    session_id = await people.session(await people.user())
+    assert await here.lets_in(session_id)
+    assert await there.lets_in(session_id)
+    fail(proxy, mode)
+    await people.revoke(session_id)
+    # Valkey is well and knows the session still, for all but this process.
+    assert await here.cache.forget(session_id)
+    assert not await there.lets_in(session_id)
+
+
+async def test_a_valkey_that_comes_back_with_old_data_lets_nobody_in(
+    here: CredentialsProcess, there: CredentialsProcess, people: People, proxy: Proxy
+) -> None:
+    session_id = await people.session(await people.user())
+    assert await here.lets_in(session_id)
+    fail(proxy, Mode.HANG)
+    await people.revoke(session_id)
+    await here.cache.forget(session_id)
+    proxy.mode = Mode.PASS
+    keys = [key async for key in there.client.scan_iter("*session*")]
+    assert len(keys) == 1
+    async with asyncio.timeout(10):
+        while len([key async for key in there.client.scan_iter("*session*")]) == len(keys):
+            assert not await here.lets_in(session_id)
+            assert not await there.lets_in(session_id)
+
+
+async def test_who_signs_out_just_after_the_epoch_was_raised_is_refused_there_at_once(
+    here: CredentialsProcess, there: CredentialsProcess, people: People
+) -> None:
+    session_id = await people.session(await people.user())
+    assert await there.lets_in(session_id)
+    # Somebody else has raised it, of which only this process has heard.
+    await here.epoch.raise_epoch()
+    await people.revoke(session_id)
+    await here.cache.forget(session_id)
+    assert not await there.lets_in(session_id)
+
+
+async def test_a_killed_valkey_logs_nobody_out_and_lets_nobody_in(database: Database, people: People) -> None:
+    user_id = await people.user()
+    open_id, ended_id = await people.session(user_id), await people.session(user_id)
+    with own_valkey() as server:
+        async with CredentialsProcess.running(database.reader, server.url) as process:
+            for session_id in (open_id, ended_id):
+                assert await process.lets_in(session_id)
+            server.kill()
+            assert await process.lets_in(open_id)
+            await people.revoke(ended_id)
+            assert await process.cache.forget(ended_id)
+            assert not await process.lets_in(ended_id)
+            await server.restart()
+            assert await process.lets_in(open_id)
+            assert not await process.lets_in(ended_id)
+
+
+async def test_a_revocation_during_a_read_is_not_undone_by_it(
+    here: CredentialsProcess, there: CredentialsProcess, people: People
+) -> None:
+    session_id = await people.session(await people.user())
+    with here.queries.held():
+        reading = asyncio.create_task(here.lets_in(session_id))
+        await here.queries.waiting.wait()
+        await people.revoke(session_id)
+        await there.cache.forget(session_id)
+    # It was let in when it asked; what it read is not kept.
+    assert await reading
+    assert not await there.lets_in(session_id)
+    assert not await here.lets_in(session_id)
+
+
+async def test_a_renewed_session_outlives_what_is_remembered_of_it(
+    here: CredentialsProcess, people: People
+) -> None:
+    session_id = await people.session(await people.user(), timedelta(seconds=0.2))
+    await here.lets_in(session_id)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    await people.renew(session_id, later)
+    async with asyncio.timeout(10):
+        while (found := await here.sessions.find(session_id)) and found.expires_at != later:
+            assert found.expires_at > datetime.now(UTC)
+    assert found is not None
+
+
+async def test_what_changes_of_an_account_reaches_all_its_sessions_and_keys(
+    here: CredentialsProcess, there: CredentialsProcess, people: People
+) -> None:
+    user_id, other_id = await people.user(), await people.user()
+    sessions = [await people.session(user_id) for _ in range(3)]
+    other = await people.session(other_id)
+    key = hash_of(await people.key(user_id, Scope.READ))
+    for session_id in (*sessions, other):
+        await there.lets_in(session_id)
+    assert (found := await there.keys.find(key)) is not None
+    assert found.is_active
+    await people.change(user_id, is_active=False, is_admin=True)
+    assert await here.cache.forget_account(user_id)
+    asked = there.queries.asked
+    assert [await there.lets_in(session_id) for session_id in sessions] == [False] * 3
+    assert await there.lets_in(other)
+    assert there.queries.asked == asked + 3
+    assert (found := await there.keys.find(key)) is not None
+    assert (found.is_active, found.is_admin) == (False, True)
+
+
+async def test_an_account_with_very_many_sessions_makes_all_caches_cold_instead(
+    here: CredentialsProcess, there: CredentialsProcess, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_cache, "_MOST_AT_ONCE", 2)
+    user_id = await people.user()
+    sessions = [await people.session(user_id) for _ in range(3)]
+    for session_id in sessions:
+        await there.lets_in(session_id)
+    before = await here.epoch.read()
+    await people.change(user_id, is_active=False)
+    assert await here.cache.forget_account(user_id)
+    assert [await there.lets_in(session_id) for session_id in sessions] == [False] * 3
+    assert await here.epoch.read() == before + 1
+
+
+async def test_a_key_is_read_once_and_gone_there_at_once(
+    here: CredentialsProcess, there: CredentialsProcess, people: People
+) -> None:
+    user_id = await people.user()
+    key = await people.key(user_id, Scope.READ, Scope.ADMIN)
+    for process in (here, there):
+        found = await process.keys.find(hash_of(key))
+        assert found is not None
+        assert (found.user_id, found.scopes) == (user_id, frozenset({Scope.READ, Scope.ADMIN}))
+    await people.remove_key(key)
+    assert await there.keys.find(hash_of(key)) is not None
+    assert await here.cache.forget_key(hash_of(key))
+    assert await there.keys.find(hash_of(key)) is None
+
+
+async def test_what_nobody_could_be_told_is_said_so(
+    here: CredentialsProcess, people: People, proxy: Proxy, database: Database
+) -> None:
+    session_id = await people.session(await people.user())
+    fail(proxy, Mode.CUT)
+    await database.pool.close()
+    assert not await here.cache.forget(session_id)
+    assert not await here.cache.forget_account(session_id)
