@@ -20,6 +20,8 @@ from chitram.accounts.domain.user import Email, User
 from chitram.images.domain.content import Inspection, Received, Slice
 from chitram.images.domain.idempotency import KeyRecord
 from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat
+from chitram.images.domain.keys import rendition_name
+from chitram.images.domain.rendition import Processing, Rendition, RenditionKind, RenditionSort
 from chitram.images.domain.upload import Upload
 from chitram.images.ports import LiveBlobExists, StaleBlob, StoredObject
 from chitram.images.use_cases.copies import CopyRules
@@ -74,6 +76,8 @@ class Tables:
     outbox: dict[UUID, tuple[str, dict[str, str]]] = field(default_factory=dict)
     # By blob: when it was verified, and since when it is known to be damaged.
     verified: dict[UUID, tuple[datetime, datetime | None]] = field(default_factory=dict)
+    # By blob and kind.
+    renditions: dict[tuple[UUID, RenditionKind], Rendition] = field(default_factory=dict)
     users: dict[UUID, User] = field(default_factory=dict)
     audit: list[AuditLine] = field(default_factory=list)
 
@@ -105,6 +109,7 @@ class FakeUnitOfWork:
         self.tables = database.tables.snapshot()
         self.images = FakeImages(self.tables)
         self.blobs = FakeBlobs(self.tables)
+        self.renditions = FakeRenditions(self.tables)
         self.uploads = FakeUploads(self.tables)
         self.keys = FakeKeys(self.tables)
         self.outbox = FakeOutbox(self.tables)
@@ -157,6 +162,8 @@ class FakeBlobs:
 
     async def remove(self, blob_id: UUID) -> None:
         self._tables.blobs.pop(blob_id, None)
+        for key in [key for key in self._tables.renditions if key[0] == blob_id]:
+            del self._tables.renditions[key]
 
     async def without_dimensions(self, after: UUID, limit: int) -> Sequence[Blob]:
         found = [
@@ -172,6 +179,29 @@ class FakeBlobs:
     async def set_verified(self, blob_id: UUID, at: datetime, *, is_intact: bool) -> None:
         _, damaged_at = self._tables.verified.get(blob_id, (at, None))
         self._tables.verified[blob_id] = (at, None if is_intact else damaged_at or at)
+
+    async def set_processing(self, blob_id: UUID, processing: Processing) -> None:
+        self._tables.blobs[blob_id] = replace(self._tables.blobs[blob_id], processing=processing)
+
+    async def set_recipe(self, blob_id: UUID, sort: RenditionSort, recipe: int | None) -> None:
+        changed: dict[str, Any] = {f"{sort.value}_recipe": recipe}
+        self._tables.blobs[blob_id] = replace(self._tables.blobs[blob_id], **changed)
+
+    async def outdated(self, after: UUID, limit: int) -> Sequence[Blob]:
+        found = [
+            blob
+            for blob in sorted(self._tables.blobs.values(), key=lambda blob: blob.id)
+            if blob.state is BlobState.LIVE
+            and blob.id > after
+            and any((getattr(blob, f"{sort.value}_recipe") or 0) < sort.recipe for sort in RenditionSort)
+        ]
+        return found[:limit]
+
+    async def least_verified(self, limit: int) -> Sequence[Blob]:
+        never = (datetime.min.replace(tzinfo=UTC), None)
+        live = [blob for blob in self._tables.blobs.values() if blob.state is BlobState.LIVE]
+        live.sort(key=lambda blob: (self._tables.verified.get(blob.id, never)[0], blob.id))
+        return live[:limit]
 
 
 class FakeImages:
@@ -190,6 +220,12 @@ class FakeImages:
     async def count_on(self, blob_id: UUID) -> int:
         return sum(image.blob_id == blob_id for image in self._tables.images.values())
 
+    async def touch(self, blob_id: UUID, limit: int) -> Sequence[tuple[UUID, int]]:
+        touched = [image for image in self._tables.images.values() if image.blob_id == blob_id][:limit]
+        for image in touched:
+            self._tables.images[image.id] = replace(image, version=image.version + 1)
+        return [(image.id, image.version + 1) for image in touched]
+
     async def expired(self, now: datetime, limit: int) -> Sequence[UUID]:
         due = [
             image
@@ -197,6 +233,20 @@ class FakeImages:
             if image.expires_at is not None and image.expires_at <= now
         ]
         return [image.id for image in sorted(due, key=lambda image: image.expires_at or now)][:limit]
+
+
+class FakeRenditions:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def of(self, blob_id: UUID) -> Sequence[Rendition]:
+        return [each for each in self._tables.renditions.values() if each.blob_id == blob_id]
+
+    async def replace(self, blob_id: UUID, sort: RenditionSort, made: Sequence[Rendition]) -> None:
+        for kind in sort.kinds:
+            self._tables.renditions.pop((blob_id, kind), None)
+        for each in made:
+            self._tables.renditions[blob_id, each.kind] = each
 
 
 class FakeUploads:
@@ -316,6 +366,9 @@ class FakeBlobStore:
     def __init__(self) -> None:
         self.objects: dict[UUID, bytes] = {}
         self.modified: dict[UUID, datetime] = {}
+        # By blob and name.
+        self.made: dict[tuple[UUID, str], bytes] = {}
+        self.made_at: dict[tuple[UUID, str], datetime] = {}
         self.error: Exception | None = None
         self.unfinished = 0
 
@@ -349,14 +402,35 @@ class FakeBlobStore:
         with FakeReceived(self.objects[blob_id]) as received:
             yield received
 
-    async def delete(self, blob_id: UUID, shard: str) -> None:
+    async def put_rendition(self, rendition: Rendition, shard: str, content: bytes) -> None:
         self._check()
+        key = (rendition.blob_id, rendition_name(rendition.kind, rendition.recipe))
+        self.made[key] = content
+        self.made_at[key] = datetime.now(UTC)
+
+    async def read_rendition(self, rendition: Rendition, shard: str) -> bytes | None:
+        self._check()
+        return self.made.get((rendition.blob_id, rendition_name(rendition.kind, rendition.recipe)))
+
+    async def renditions(self, blob_id: UUID, shard: str) -> Mapping[str, int]:
+        self._check()
+        return {name: len(content) for (other, name), content in self.made.items() if other == blob_id}
+
+    async def delete_rendition(self, blob_id: UUID, name: str, shard: str) -> None:
+        self._check()
+        self.made.pop((blob_id, name), None)
+
+    async def delete(self, blob_id: UUID, shard: str) -> None:
+        for name in await self.renditions(blob_id, shard):
+            await self.delete_rendition(blob_id, name, shard)
         self.objects.pop(blob_id, None)
 
     async def list(self) -> AsyncIterator[StoredObject]:
         self._check()
         for blob_id, content in list(self.objects.items()):
             yield StoredObject(blob_id, self.shard, len(content), self.modified[blob_id])
+        for (blob_id, name), content in list(self.made.items()):
+            yield StoredObject(blob_id, self.shard, len(content), self.made_at[blob_id, name], name)
 
     async def remove_unfinished(self, before: datetime) -> int:
         removed, self.unfinished = self.unfinished, 0

@@ -13,7 +13,13 @@ import msgspec
 from chitram.images.domain.content import Inspection, Received
 from chitram.images.domain.idempotency import IdempotencyKey, KeyRecord
 from chitram.images.domain.image import Blob, Image
-from chitram.images.domain.rendition import RenditionFormat, RenditionKind
+from chitram.images.domain.rendition import (
+    Processing,
+    Rendition,
+    RenditionFormat,
+    RenditionKind,
+    RenditionSort,
+)
 from chitram.images.domain.upload import Upload
 from chitram.kernel.uow import UnitOfWork
 
@@ -58,12 +64,16 @@ class Renderer(Protocol):
 
 
 class StoredObject(msgspec.Struct, frozen=True):
-    """An object that a listing found under a blob's id: size in bytes, time of its last change."""
+    """An object that a listing found under a blob's id: size in bytes, time of its last change.
+
+    `rendition` is the name of what it is a rendition by; None for the blob's own bytes.
+    """
 
     blob_id: UUID
     shard: str
     size: int
     modified: datetime
+    rendition: str | None = None
 
 
 class QuarantinedObject(msgspec.Struct, frozen=True):
@@ -105,12 +115,31 @@ class BlobStore(Protocol):
         """Copy a blob's object to the spool; raises `LookupError` when it is missing."""
         ...
 
+    async def put_rendition(self, rendition: Rendition, shard: str, content: bytes) -> None:
+        """Store the bytes of a rendition, in the place of any that were there."""
+        ...
+
+    async def read_rendition(self, rendition: Rendition, shard: str) -> bytes | None:
+        """All bytes of a rendition, or None when it is missing."""
+        ...
+
+    async def renditions(self, blob_id: UUID, shard: str) -> Mapping[str, int]:
+        """Names and sizes of all objects that are renditions of a blob, of whatever recipe."""
+        ...
+
+    async def delete_rendition(self, blob_id: UUID, name: str, shard: str) -> None:
+        """Remove a rendition by its name; removing what is not there is not an error."""
+        ...
+
     async def delete(self, blob_id: UUID, shard: str) -> None:
-        """Remove everything kept for a blob; removing what is not there is not an error."""
+        """Remove everything kept for a blob: its renditions, whatever they are, and its bytes.
+
+        Removing what is not there is not an error.
+        """
         ...
 
     def list(self) -> AsyncIterator[StoredObject]:
-        """Yield every object of every shard whose name is a blob's."""
+        """Yield every object of every shard whose name is a blob's or a rendition's."""
         ...
 
     async def remove_unfinished(self, before: datetime) -> int:
@@ -206,6 +235,22 @@ class BlobRepository(Protocol):
         """Say when a blob's object was last read, and since when it is known to be damaged."""
         ...
 
+    async def set_processing(self, blob_id: UUID, processing: Processing) -> None:
+        """Say how far a blob's thumbnails are."""
+        ...
+
+    async def set_recipe(self, blob_id: UUID, sort: RenditionSort, recipe: int | None) -> None:
+        """Say by which recipe renditions of a sort were tried last; None has them made again."""
+        ...
+
+    async def outdated(self, after: UUID, limit: int) -> Sequence[Blob]:
+        """Live blobs of which not all was tried by the recipes of today, in order of id beyond `after`."""
+        ...
+
+    async def least_verified(self, limit: int) -> Sequence[Blob]:
+        """Live blobs whose bytes were never verified, or longest ago, in this order."""
+        ...
+
 
 class StaleBlob(Exception):
     """A blob's id is too old for its object to be sure to exist still."""
@@ -224,6 +269,10 @@ class ImageRepository(Protocol):
 
     async def count_on(self, blob_id: UUID) -> int:
         """How many images show a blob; exact while its row is locked."""
+        ...
+
+    async def touch(self, blob_id: UUID, limit: int) -> Sequence[tuple[UUID, int]]:
+        """Raise the version of images that show a blob, `limit` at most; their ids and versions now."""
         ...
 
     async def expired(self, now: datetime, limit: int) -> Sequence[UUID]:
@@ -299,14 +348,29 @@ class AnswerSealer(Protocol):
     def open(self, sealed: bytes, key: IdempotencyKey) -> bytes: ...
 
 
+class RenditionRepository(Protocol):
+    """Renditions inside one transaction."""
+
+    async def of(self, blob_id: UUID) -> Sequence[Rendition]:
+        """All renditions of a blob."""
+        ...
+
+    async def replace(self, blob_id: UUID, sort: RenditionSort, made: Sequence[Rendition]) -> None:
+        """Let `made` be all renditions that a blob has of a sort; its row is locked by the caller."""
+        ...
+
+
 class ImagesUnitOfWork(UnitOfWork, Protocol):
-    """A transaction over images, blobs, direct uploads, idempotency keys and the outbox."""
+    """A transaction over images, blobs, renditions, direct uploads, idempotency keys and the outbox."""
 
     @property
     def images(self) -> ImageRepository: ...
 
     @property
     def blobs(self) -> BlobRepository: ...
+
+    @property
+    def renditions(self) -> RenditionRepository: ...
 
     @property
     def uploads(self) -> UploadRepository: ...
@@ -336,6 +400,14 @@ class ImageCaches(Protocol):
 
     async def invalidate_all(self) -> bool:
         """Do the same for every image, whatever its version; for changes of many at once."""
+        ...
+
+
+class DamageReports(Protocol):
+    """Tells the operator of a blob whose stored bytes are not what was stored."""
+
+    def damaged(self, blob: Blob, found: bytes | None) -> None:
+        """Report that `found` is the SHA-256 of its object, None when that is missing."""
         ...
 
 

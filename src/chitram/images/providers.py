@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from chitram.images.adapters.answer_sealer import AesGcmSealer
 from chitram.images.adapters.blob_store import ObjectBlobStore
+from chitram.images.adapters.damage import LoggedDamage
 from chitram.images.adapters.decoder.pool import DecoderPool
 from chitram.images.adapters.postgres.catalogue import PostgresBlobCatalogue
 from chitram.images.adapters.postgres.queries import PostgresBlobPlaces, PostgresImageQueries
@@ -17,13 +18,22 @@ from chitram.images.adapters.postgres.unit_of_work import PostgresTransactions
 from chitram.images.adapters.quarantine import ObjectQuarantine
 from chitram.images.adapters.renderer.renderer import ChildRenderer
 from chitram.images.domain.image import ImageFormat
-from chitram.images.entrypoints.jobs import DeleteBlobJob, DropCopyJob
+from chitram.images.entrypoints.jobs import (
+    ClearRenditionsJob,
+    DeleteBlobJob,
+    DropCopyJob,
+    DropRenditionsJob,
+    MakeRenditionsJob,
+    OptimiseJob,
+    RemakeRenditionsJob,
+)
 from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.entrypoints.upload_addresses import ADDRESS_PURPOSE, UploadAddresses
 from chitram.images.ports import (
     AnswerSealer,
     BlobCatalogue,
     BlobStore,
+    DamageReports,
     Inspector,
     Quarantine,
     Renderer,
@@ -38,12 +48,17 @@ from chitram.images.use_cases.copies import CopyRules
 from chitram.images.use_cases.delete_blob import DeleteBlob
 from chitram.images.use_cases.delete_image import DeleteImage
 from chitram.images.use_cases.drop_copy import DropCopy
+from chitram.images.use_cases.drop_renditions import DropRenditions
 from chitram.images.use_cases.expire_images import ExpireImages
 from chitram.images.use_cases.forget_keys import ForgetKeys
+from chitram.images.use_cases.give_up_renditions import GiveUpRenditions
+from chitram.images.use_cases.make_renditions import MakeRenditions
 from chitram.images.use_cases.move_blobs import MoveBlobs
 from chitram.images.use_cases.once import Once
+from chitram.images.use_cases.optimise import Optimise
 from chitram.images.use_cases.receive_upload import ReceiveUpload
 from chitram.images.use_cases.reconcile_store import ReconcileStore
+from chitram.images.use_cases.renditions import RenditionKeeper
 from chitram.images.use_cases.upload_image import UploadImage, UploadRules
 from chitram.images.use_cases.upload_once import UploadOnce
 from chitram.images.use_cases.verify_blob import VerifyBlob
@@ -88,6 +103,8 @@ class ImagesAdapters(Provider):
     @provide
     def quarantine(self, stores: ObjectStores, settings: Settings) -> Quarantine:
         return ObjectQuarantine(stores, spool_dir(settings))
+
+    damage = provide(LoggedDamage, provides=DamageReports)
 
     @provide
     def addresses(self, settings: Settings, clock: Clock) -> UploadAddresses:
@@ -173,6 +190,16 @@ class ImagesUseCases(Provider):
     delete_blob = provide(DeleteBlob)
     drop_copy_job = provide(DropCopyJob)
     drop_copy = provide(DropCopy)
+    make_renditions_job = provide(MakeRenditionsJob)
+    remake_renditions_job = provide(RemakeRenditionsJob)
+    optimise_job = provide(OptimiseJob)
+    clear_renditions_job = provide(ClearRenditionsJob)
+    drop_renditions_job = provide(DropRenditionsJob)
+    rendition_keeper = provide(RenditionKeeper)
+    make_renditions = provide(MakeRenditions)
+    optimise = provide(Optimise)
+    give_up_renditions = provide(GiveUpRenditions)
+    drop_renditions = provide(DropRenditions)
     move_blobs = provide(MoveBlobs)
     expire_images = provide(ExpireImages)
     backfill_dimensions = provide(BackfillDimensions)

@@ -14,7 +14,15 @@ from valkey.asyncio import Valkey
 from chitram.accounts.providers import AccountsProvider
 from chitram.delivery.entrypoints.jobs import PurgeImageJob
 from chitram.delivery.providers import DeliveryProvider, MetadataCacheProvider
-from chitram.images.entrypoints.jobs import DeleteBlobJob, DropCopyJob
+from chitram.images.entrypoints.jobs import (
+    ClearRenditionsJob,
+    DeleteBlobJob,
+    DropCopyJob,
+    DropRenditionsJob,
+    MakeRenditionsJob,
+    OptimiseJob,
+    RemakeRenditionsJob,
+)
 from chitram.images.providers import ImagesAdapters, ImagesUseCases
 from chitram.kernel.clock import Clock, SystemClock
 from chitram.kernel.errors import StorageUnavailable
@@ -35,7 +43,16 @@ from chitram.platform.shared_cache.upkeep import beside, repeat
 from chitram.platform.valkey import ValkeyGuard, make_valkey
 
 # What the workers of this release can do; other work waits in the outbox for one that can.
-JOBS: tuple[type[Job], ...] = (DeleteBlobJob, DropCopyJob, PurgeImageJob)
+JOBS: tuple[type[Job], ...] = (
+    ClearRenditionsJob,
+    DeleteBlobJob,
+    DropCopyJob,
+    DropRenditionsJob,
+    MakeRenditionsJob,
+    OptimiseJob,
+    PurgeImageJob,
+    RemakeRenditionsJob,
+)
 _FORM_FIELDS = 20
 # A Valkey that hangs delays nobody longer, not even who asks for the state of everything.
 _PING_SECONDS = 0.2

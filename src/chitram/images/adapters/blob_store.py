@@ -1,25 +1,25 @@
-"""Blobs in the object stores: where the key of an object is decided."""
+"""Blobs and their renditions in the object stores: where the key of an object is decided."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
+from chitram.images.adapters.spooled import copy_to_spool
 from chitram.images.domain.content import Received
-from chitram.images.domain.keys import BLOBS
+from chitram.images.domain.keys import BLOBS, RENDITIONS, blob_of_rendition_key, renditions_prefix
+from chitram.images.domain.rendition import Rendition
 from chitram.images.ports import StoredObject
-from chitram.images.public import blob_key, blob_of_key
+from chitram.images.public import blob_key, blob_of_key, rendition_key
 from chitram.platform.objects.base import ObjectNotFound
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.spool import Spool
 
-_READ_BYTES = 256 * 1024
-# Larger, for nothing has to be written between the reads.
 _HASH_BYTES = 1024 * 1024
 
 
@@ -64,24 +64,58 @@ class ObjectBlobStore:
         source = await self._stores.by_name(shard).open(blob_key(blob_id))
         try:
             with Spool(self._spool_directory) as spool:
-                while spool.size < source.size:
-                    chunk = await source.read(spool.size, _READ_BYTES)
-                    if not chunk:
-                        raise LookupError("the object is shorter than its size says")
-                    await spool.write(chunk)
-                await spool.flush()
+                await copy_to_spool(source, spool)
                 yield spool
         finally:
             await source.aclose()
 
+    async def put_rendition(self, rendition: Rendition, shard: str, content: bytes) -> None:
+        await self._stores.by_name(shard).put(
+            _key(rendition), [content], len(content), rendition.format.media_type
+        )
+
+    async def read_rendition(self, rendition: Rendition, shard: str) -> bytes | None:
+        try:
+            source = await self._stores.by_name(shard).open(_key(rendition))
+            async with contextlib.aclosing(source):
+                return await source.read(0, source.size)
+        except ObjectNotFound:
+            return None
+
+    async def renditions(self, blob_id: UUID, shard: str) -> Mapping[str, int]:
+        prefix = renditions_prefix(blob_id)
+        return {
+            found.key.removeprefix(prefix): found.size
+            async for found in self._stores.by_name(shard).list(prefix)
+        }
+
+    async def delete_rendition(self, blob_id: UUID, name: str, shard: str) -> None:
+        await self._stores.by_name(shard).delete(f"{renditions_prefix(blob_id)}{name}")
+
     async def delete(self, blob_id: UUID, shard: str) -> None:
-        await self._stores.by_name(shard).delete(blob_key(blob_id))
+        store = self._stores.by_name(shard)
+        for name in await self.renditions(blob_id, shard):
+            await self.delete_rendition(blob_id, name, shard)
+        await store.delete(blob_key(blob_id))
 
     async def list(self) -> AsyncIterator[StoredObject]:
         for store in self._stores:
             async for found in store.list():
                 if blob_id := blob_of_key(found.key):
                     yield StoredObject(blob_id, store.name, found.size, found.modified)
+                elif blob_id := blob_of_rendition_key(found.key):
+                    name = found.key.removeprefix(renditions_prefix(blob_id))
+                    yield StoredObject(blob_id, store.name, found.size, found.modified, name)
 
     async def remove_unfinished(self, before: datetime) -> int:
-        return sum([await store.remove_unfinished(before, BLOBS) for store in self._stores])
+        return sum(
+            [
+                await store.remove_unfinished(before, prefix)
+                for store in self._stores
+                for prefix in (BLOBS, RENDITIONS)
+            ]
+        )
+
+
+def _key(rendition: Rendition) -> str:
+    return rendition_key(rendition.blob_id, rendition.kind, rendition.recipe)

@@ -8,17 +8,15 @@ from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from uuid import UUID
 
+from chitram.images.adapters.spooled import copy_to_spool
 from chitram.images.domain.content import Received, Slice, stored_chunks
 from chitram.images.domain.errors import UploadNotReceived
 from chitram.images.domain.keys import QUARANTINE, quarantine_key, upload_of_key
 from chitram.images.ports import QuarantinedObject
 from chitram.kernel.errors import FileTooLarge, StorageUnavailable
-from chitram.platform.objects.base import ObjectNotFound, ObjectStore, OpenObject
+from chitram.platform.objects.base import ObjectNotFound, ObjectStore
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.spool import Spool
-
-# One request each to a remote store.
-_READ_BYTES = 1024 * 1024
 
 
 class ObjectQuarantine:
@@ -66,7 +64,7 @@ class ObjectQuarantine:
         try:
             if source.size > limit:
                 raise FileTooLarge(limit)
-            await _read_all(source, spool)
+            await copy_to_spool(source, spool)
         finally:
             await source.aclose()
 
@@ -80,12 +78,3 @@ class ObjectQuarantine:
 
     def _store(self, shard: str) -> ObjectStore:
         return self._stores.by_name(shard)
-
-
-async def _read_all(source: OpenObject, spool: Spool) -> None:
-    while spool.size < source.size:
-        chunk = await source.read(spool.size, _READ_BYTES)
-        if not chunk:
-            raise StorageUnavailable("The image store gave fewer bytes than it promised.")
-        await spool.write(chunk)
-    await spool.flush()

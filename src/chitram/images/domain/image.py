@@ -53,7 +53,8 @@ class Blob:
         height: pixels down as displayed; None likewise.
         shard: name of the object store that holds it.
         processing: how far its thumbnails are.
-        optimised: whether all is made of it that is worth making.
+        thumbnails_recipe: by which its thumbnails were made, or failed to be; None before the first.
+        optimised_recipe: by which its optimised renditions were made, or found not to be worth it.
     """
 
     id: UUID
@@ -65,7 +66,13 @@ class Blob:
     shard: str
     state: BlobState = BlobState.LIVE
     processing: Processing = Processing.PENDING
-    optimised: bool = False
+    thumbnails_recipe: int | None = None
+    optimised_recipe: int | None = None
+
+    @property
+    def optimised(self) -> bool:
+        """Whether all is made of it that is worth making."""
+        return self.optimised_recipe is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

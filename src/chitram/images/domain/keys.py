@@ -33,7 +33,12 @@ def blob_of_key(key: str) -> UUID | None:
 
 def rendition_key(blob_id: UUID, kind: RenditionKind, recipe: int) -> str:
     """Key of a rendition's object. It never holds anything but what this recipe makes of this blob."""
-    return f"{renditions_prefix(blob_id)}{kind.value}-{recipe}"
+    return f"{renditions_prefix(blob_id)}{rendition_name(kind, recipe)}"
+
+
+def rendition_name(kind: RenditionKind, recipe: int) -> str:
+    """How the key of a rendition's object ends, which tells it from the others of its blob."""
+    return f"{kind.value}-{recipe}"
 
 
 def renditions_prefix(blob_id: UUID) -> str:

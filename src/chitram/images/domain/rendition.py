@@ -46,6 +46,23 @@ THUMBNAILS_RECIPE: Final = 1
 OPTIMISED_RECIPE: Final = 1
 
 
+class RenditionSort(StrEnum):
+    """Renditions that are made together and by one recipe."""
+
+    THUMBNAILS = "thumbnails"
+    OPTIMISED = "optimised"
+
+    @property
+    def kinds(self) -> tuple[RenditionKind, ...]:
+        """What belongs to it."""
+        return tuple(THUMBNAIL_SIDES) if self is RenditionSort.THUMBNAILS else OPTIMISED_KINDS
+
+    @property
+    def recipe(self) -> int:
+        """The recipe by which it is made today."""
+        return THUMBNAILS_RECIPE if self is RenditionSort.THUMBNAILS else OPTIMISED_RECIPE
+
+
 def recipe_of(kind: RenditionKind) -> int:
     """The recipe by which renditions of a kind are made today."""
     return THUMBNAILS_RECIPE if kind in THUMBNAIL_SIDES else OPTIMISED_RECIPE

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, DROP_COPY, SHARD
+from chitram.images.domain.rendition import RenditionSort
+from chitram.images.domain.work import (
+    BLOB_ID,
+    CLEAR_RENDITIONS,
+    DELETE_BLOB,
+    DROP_COPY,
+    DROP_RENDITIONS,
+    MAKE_RENDITIONS,
+    NAMES,
+    OPTIMISE,
+    REMAKE_RENDITIONS,
+    SHARD,
+)
 from chitram.images.use_cases.delete_blob import DeleteBlob, DeleteBlobCommand
 from chitram.images.use_cases.drop_copy import DropCopy, DropCopyCommand
+from chitram.images.use_cases.drop_renditions import DropRenditions, DropRenditionsCommand
+from chitram.images.use_cases.give_up_renditions import GiveUpRenditions
+from chitram.images.use_cases.make_renditions import MakeRenditions
+from chitram.images.use_cases.optimise import Optimise
+from chitram.images.use_cases.renditions import RenditionCommand
 from chitram.platform.background import Job
 from chitram.platform.outbox import OutboxEntry
 from chitram.platform.queue import QueueName
+from chitram.platform.settings import Settings
 
 # Removing an object takes a store in health far less.
 _REMOVE_SECONDS = 110
@@ -42,3 +60,82 @@ class DropCopyJob(Job):
     async def __call__(self, entry: OutboxEntry) -> None:
         blob_id, shard = UUID(entry.payload[BLOB_ID]), entry.payload[SHARD]
         await self._drop_copy(DropCopyCommand(entry.id, blob_id, shard))
+
+
+class _RenditionsJob(Job):
+    """Makes renditions of one sort, and says of a blob when nobody will try again."""
+
+    sort: RenditionSort
+    # After the last of these an administrator has to look; a picture that kills its decoder always will.
+    attempts = 5
+
+    def __init__(self, give_up: GiveUpRenditions, settings: Settings) -> None:
+        self._give_up = give_up
+        # Reading the original, waiting for a renderer, and putting what it made.
+        self.seconds = 2 * settings.render_seconds + _REMOVE_SECONDS
+
+    async def given_up(self, entry: OutboxEntry) -> None:
+        await self._give_up(UUID(entry.payload[BLOB_ID]), self.sort)
+
+    async def revived(self, entry: OutboxEntry) -> None:
+        await self._give_up.revive(UUID(entry.payload[BLOB_ID]), self.sort)
+
+
+class MakeRenditionsJob(_RenditionsJob):
+    """Settles `blob.renditions` entries."""
+
+    kind = MAKE_RENDITIONS
+    queue = QueueName.THUMBNAILS
+    sort = RenditionSort.THUMBNAILS
+
+    def __init__(self, make: MakeRenditions, give_up: GiveUpRenditions, settings: Settings) -> None:
+        super().__init__(give_up, settings)
+        self._make = make
+
+    async def __call__(self, entry: OutboxEntry) -> None:
+        await self._make(RenditionCommand(entry.id, UUID(entry.payload[BLOB_ID])))
+
+
+class RemakeRenditionsJob(MakeRenditionsJob):
+    """Settles `blob.remake` entries."""
+
+    kind = REMAKE_RENDITIONS
+    queue = QueueName.UPKEEP
+
+
+class OptimiseJob(_RenditionsJob):
+    """Settles `blob.optimise` entries."""
+
+    kind = OPTIMISE
+    queue = QueueName.OPTIMISE
+    sort = RenditionSort.OPTIMISED
+
+    def __init__(self, optimise: Optimise, give_up: GiveUpRenditions, settings: Settings) -> None:
+        super().__init__(give_up, settings)
+        self._optimise = optimise
+
+    async def __call__(self, entry: OutboxEntry) -> None:
+        await self._optimise(RenditionCommand(entry.id, UUID(entry.payload[BLOB_ID])))
+
+
+class DropRenditionsJob(Job):
+    """Settles `blob.drop_renditions` entries."""
+
+    kind = DROP_RENDITIONS
+    queue = QueueName.UPKEEP
+    seconds = _REMOVE_SECONDS
+
+    def __init__(self, drop: DropRenditions) -> None:
+        self._drop = drop
+
+    async def __call__(self, entry: OutboxEntry) -> None:
+        blob_id, names = UUID(entry.payload[BLOB_ID]), entry.payload.get(NAMES)
+        listed = None if names is None else names.split(" ")
+        await self._drop(DropRenditionsCommand(entry.id, blob_id, entry.payload[SHARD], listed))
+
+
+class ClearRenditionsJob(DropRenditionsJob):
+    """Settles `blob.clear_renditions` entries."""
+
+    kind = CLEAR_RENDITIONS
+    queue = QueueName.URGENT

@@ -6,10 +6,22 @@ from collections.abc import Awaitable
 from uuid import UUID
 
 from chitram.images.domain.image import Image
-from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, IMAGE_ID, MAKE_RENDITIONS, PURGE_IMAGE
+from chitram.images.domain.work import (
+    BLOB_ID,
+    DELETE_BLOB,
+    DROP_RENDITIONS,
+    IMAGE_ID,
+    MAKE_RENDITIONS,
+    OPTIMISE,
+    PURGE_IMAGE,
+    REMAKE_RENDITIONS,
+)
 from chitram.images.ports import ImageCaches, ImagesUnitOfWork
 from chitram.kernel.errors import CommitUncertain
 from chitram.kernel.versions import GONE, UNKNOWN
+
+# Of a blob that goes. Whoever is at it notices, and clears up after itself.
+_NEEDLESS = (MAKE_RENDITIONS, REMAKE_RENDITIONS, OPTIMISE, DROP_RENDITIONS)
 
 
 async def out_of_sight(removing: Awaitable[bool], caches: ImageCaches, image_id: UUID) -> bool:
@@ -44,6 +56,7 @@ async def remove_image(transaction: ImagesUnitOfWork, image: Image) -> bool:
     if await transaction.images.count_on(image.blob_id) == 0:
         payload = {BLOB_ID: str(image.blob_id)}
         await transaction.blobs.mark_deleting(image.blob_id)
-        await transaction.outbox.discard(MAKE_RENDITIONS, payload)
+        for kind in _NEEDLESS:
+            await transaction.outbox.discard(kind, payload)
         await transaction.outbox.add(DELETE_BLOB, payload)
     return True

@@ -152,7 +152,8 @@ def blob_from(row: BlobRow) -> Blob:
         shard=row.shard,
         state=BlobState(row.state),
         processing=Processing(row.processing),
-        optimised=row.optimised_recipe is not None,
+        thumbnails_recipe=row.thumbnails_recipe,
+        optimised_recipe=row.optimised_recipe,
     )
 
 
@@ -168,6 +169,8 @@ def row_of_blob(blob: Blob) -> BlobRow:
         shard=blob.shard,
         state=blob.state.value,
         processing=blob.processing.value,
+        thumbnails_recipe=blob.thumbnails_recipe,
+        optimised_recipe=blob.optimised_recipe,
     )
 
 

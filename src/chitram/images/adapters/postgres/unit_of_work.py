@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from chitram.images.adapters.postgres.keys import PostgresKeys
+from chitram.images.adapters.postgres.renditions import PostgresRenditions
 from chitram.images.adapters.postgres.rows import (
     BlobRow,
     ImageRow,
@@ -22,6 +23,7 @@ from chitram.images.adapters.postgres.rows import (
 )
 from chitram.images.adapters.postgres.uploads import PostgresUploads
 from chitram.images.domain.image import Blob, BlobState, Image
+from chitram.images.domain.rendition import Processing, RenditionSort
 from chitram.images.ports import LiveBlobExists, StaleBlob
 from chitram.kernel.ids import id_time
 from chitram.platform.database import SqlUnitOfWork
@@ -29,6 +31,10 @@ from chitram.platform.outbox import Relay
 
 # What a violated constraint means to the domain.
 _VIOLATIONS: dict[str, type[Exception]] = {"uq_blobs_live_sha256": LiveBlobExists}
+_RECIPES = {
+    RenditionSort.THUMBNAILS: BlobRow.thumbnails_recipe,
+    RenditionSort.OPTIMISED: BlobRow.optimised_recipe,
+}
 
 
 class PostgresUnitOfWork(SqlUnitOfWork):
@@ -36,6 +42,7 @@ class PostgresUnitOfWork(SqlUnitOfWork):
 
     images: PostgresImages
     blobs: PostgresBlobs
+    renditions: PostgresRenditions
     uploads: PostgresUploads
     keys: PostgresKeys
 
@@ -43,6 +50,7 @@ class PostgresUnitOfWork(SqlUnitOfWork):
         await super().__aenter__()
         self.images = PostgresImages(self.session)
         self.blobs = PostgresBlobs(self.session)
+        self.renditions = PostgresRenditions(self.session)
         self.uploads = PostgresUploads(self.session)
         self.keys = PostgresKeys(self.session)
         return self
@@ -116,6 +124,35 @@ class PostgresBlobs:
             update(BlobRow).where(BlobRow.id == blob_id).values(verified_at=at, damaged_at=damaged_at)
         )
 
+    async def set_processing(self, blob_id: UUID, processing: Processing) -> None:
+        await self._session.execute(
+            update(BlobRow).where(BlobRow.id == blob_id).values(processing=processing.value)
+        )
+
+    async def set_recipe(self, blob_id: UUID, sort: RenditionSort, recipe: int | None) -> None:
+        await self._session.execute(
+            update(BlobRow).where(BlobRow.id == blob_id).values({_RECIPES[sort]: recipe})
+        )
+
+    async def outdated(self, after: UUID, limit: int) -> Sequence[Blob]:
+        is_outdated = or_(*(or_(column.is_(None), column < sort.recipe) for sort, column in _RECIPES.items()))
+        rows = await self._session.scalars(
+            select(BlobRow)
+            .where(BlobRow.state == BlobState.LIVE.value, BlobRow.id > after, is_outdated)
+            .order_by(BlobRow.id)
+            .limit(limit)
+        )
+        return [blob_from(row) for row in rows]
+
+    async def least_verified(self, limit: int) -> Sequence[Blob]:
+        rows = await self._session.scalars(
+            select(BlobRow)
+            .where(BlobRow.state == BlobState.LIVE.value)
+            .order_by(BlobRow.verified_at.asc().nulls_first(), BlobRow.id)
+            .limit(limit)
+        )
+        return [blob_from(row) for row in rows]
+
 
 class PostgresImages:
     """Images inside one transaction."""
@@ -141,6 +178,16 @@ class PostgresImages:
             select(func.count()).select_from(ImageRow).where(ImageRow.blob_id == blob_id)
         )
         return count or 0
+
+    async def touch(self, blob_id: UUID, limit: int) -> Sequence[tuple[UUID, int]]:
+        some = select(ImageRow.id).where(ImageRow.blob_id == blob_id).order_by(ImageRow.id).limit(limit)
+        touched = await self._session.execute(
+            update(ImageRow)
+            .where(ImageRow.id.in_(some))
+            .values(version=ImageRow.version + 1)
+            .returning(ImageRow.id, ImageRow.version)
+        )
+        return [(row.id, row.version) for row in touched]
 
     async def expired(self, now: datetime, limit: int) -> Sequence[UUID]:
         ids = await self._session.scalars(
