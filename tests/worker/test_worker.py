@@ -15,7 +15,6 @@ from dishka import AsyncContainer
 from sqlalchemy import text
 
 from chitram.accounts.public import ANONYMOUS
-from chitram.images.domain.work import MAKE_RENDITIONS
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.begin_upload import BeginUpload, BeginUploadCommand
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
@@ -24,7 +23,6 @@ from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, 
 from chitram.main import rounds, worker
 from chitram.main.container import make_container
 from chitram.platform import schedule
-from chitram.platform.outbox import OutboxRow
 from chitram.platform.settings import Settings, spool_dir
 from chitram.platform.valkey import make_valkey
 from tests.support.api import make_data_dir
@@ -138,22 +136,29 @@ async def test_what_was_owed_before_the_worker_started_is_done(site: Site, worki
         await until(site.is_clean)
 
 
-async def test_renditions_wait_for_a_worker_that_can_make_them(site: Site, working: StartWorker) -> None:
-    await site.take(jpeg(64, 48))
-    deleted = await site.take(jpeg(48, 64))
+async def test_what_is_uploaded_gets_its_renditions_and_a_delete_takes_them_away(
+    site: Site, working: StartWorker
+) -> None:
+    uploaded = await site.take(jpeg(1200, 800))
+
+    async def finished() -> bool:
+        view = await site.database.queries.find(uploaded.image.id)
+        assert view is not None
+        return view.processing == "ready" and view.optimised
+
     async with working():
-        await site.take_away(deleted)
-        await until(lambda: _only_renditions_left(site))
-    async with site.database.transactions.begin() as transaction:
-        [entry] = await transaction.outbox.due([MAKE_RENDITIONS], 10)
-        row = await transaction.session.get_one(OutboxRow, entry.id)
-        assert (row.attempts, row.enqueued_at) == (0, None)
-
-
-async def _only_renditions_left(site: Site) -> bool:
-    async with site.database.reader.connection() as connection:
-        kinds = await connection.fetch("SELECT kind FROM outbox")
-    return [row["kind"] for row in kinds] == [MAKE_RENDITIONS] and len(site.objects()) == 1
+        await until(finished)
+        view = await site.database.queries.find(uploaded.image.id)
+        assert view is not None
+        made = {rendition.kind: rendition for rendition in view.renditions}
+        assert [max(made[kind].width, made[kind].height) for kind in ("small", "medium", "large")] == [
+            150,
+            300,
+            600,
+        ]
+        assert len(site.objects()) == 1 + len(made)
+        await site.take_away(uploaded)
+        await until(site.is_clean)
 
 
 async def test_a_delete_that_valkey_never_heard_of_is_carried_out(
