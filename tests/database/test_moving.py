@@ -35,7 +35,15 @@ from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.outbox import OutboxRow
 from chitram.platform.settings import Settings
 from tests.support.database import Database, NewUrl
-from tests.support.fakes import COPIES, FakeCaches, FakeClock, FakeInspector, FakeReceived
+from tests.support.fakes import (
+    COPIES,
+    FakeAuditLog,
+    FakeCaches,
+    FakeClock,
+    FakeInspector,
+    FakeQuotas,
+    FakeReceived,
+)
 from tests.support.object_store import MemoryStore
 from tests.support.proxy import Mode, Proxy
 
@@ -68,8 +76,8 @@ class Site:
         self.after = ObjectBlobStore(ObjectStores([self.b, self.a]), spool)
         begin = database.transactions
         rules = UploadRules(delete_token_life=None, newest_commit=timedelta(minutes=30), copies=copies)
-        self.upload = UploadImage(begin, self.before, FakeInspector(), self.clock, rules)
-        self.delete = DeleteImage(begin, FakeCaches(), self.clock)
+        self.upload = UploadImage(begin, self.before, FakeInspector(), FakeQuotas(), self.clock, rules)
+        self.delete = DeleteImage(begin, FakeCaches(), FakeQuotas(), FakeAuditLog(), self.clock)
         self.delete_blob = DeleteBlob(begin, self.after)
         self.drop_copy = DropCopy(begin, self.after)
         self.move = MoveBlobs(begin, database.catalogue, self.after, self.clock, copies)

@@ -16,7 +16,16 @@ from chitram.images.use_cases.delete_blob import DeleteBlob, DeleteBlobCommand
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage, UploadRules
 from tests.support.database import Database
-from tests.support.fakes import COPIES, FakeBlobStore, FakeCaches, FakeClock, FakeInspector, FakeReceived
+from tests.support.fakes import (
+    COPIES,
+    FakeAuditLog,
+    FakeBlobStore,
+    FakeCaches,
+    FakeClock,
+    FakeInspector,
+    FakeQuotas,
+    FakeReceived,
+)
 
 RULES = UploadRules(delete_token_life=None, newest_commit=timedelta(minutes=30), copies=COPIES)
 
@@ -26,8 +35,12 @@ class House:
         self.database = database
         self.store = FakeBlobStore()
         self.clock = FakeClock()
-        self.upload = UploadImage(database.transactions, self.store, FakeInspector(), self.clock, RULES)
-        self.delete = DeleteImage(database.transactions, FakeCaches(), self.clock)
+        self.upload = UploadImage(
+            database.transactions, self.store, FakeInspector(), FakeQuotas(), self.clock, RULES
+        )
+        self.delete = DeleteImage(
+            database.transactions, FakeCaches(), FakeQuotas(), FakeAuditLog(), self.clock
+        )
         self.delete_blob = DeleteBlob(database.transactions, self.store)
 
     async def take(self, content: bytes) -> UploadedImage:

@@ -144,6 +144,9 @@ class FakeBlobs:
                 return blob
         return None
 
+    async def get(self, blob_id: UUID) -> Blob | None:
+        return self._tables.blobs.get(blob_id)
+
     async def lock(self, blob_id: UUID) -> Blob | None:
         return self._tables.blobs.get(blob_id)
 
@@ -211,7 +214,13 @@ class FakeImages:
     async def get(self, image_id: UUID) -> Image | None:
         return self._tables.images.get(image_id)
 
+    async def lock(self, image_id: UUID) -> Image | None:
+        return self._tables.images.get(image_id)
+
     async def add(self, image: Image) -> None:
+        self._tables.images[image.id] = image
+
+    async def update(self, image: Image) -> None:
         self._tables.images[image.id] = image
 
     async def remove(self, image_id: UUID) -> bool:

@@ -16,6 +16,8 @@ from chitram.accounts.public import ANONYMOUS, Authenticator, Principal
 from chitram.main.api import make_app
 from chitram.platform.settings import Settings
 
+ADMIN = UUID("00000000-0000-7000-8000-000000000000")
+
 
 class BelievesNames:
     """An authenticator that takes everyone for who they say they are."""
@@ -24,7 +26,7 @@ class BelievesNames:
         name = (authorization or "").removeprefix("Bearer ")
         if not name:
             return ANONYMOUS
-        return Principal(is_admin=True) if name == "admin" else Principal(UUID(name))
+        return Principal(ADMIN, is_admin=True) if name == "admin" else Principal(UUID(name))
 
 
 class People(Provider):
@@ -35,7 +37,7 @@ class People(Provider):
 
 
 def signed_in(user_id: UUID | str) -> dict[str, str]:
-    """Header fields of a request that somebody makes; `admin` is one without a name."""
+    """Header fields of a request that somebody makes; `admin` is an administrator."""
     return {"authorization": f"Bearer {user_id}"}
 
 

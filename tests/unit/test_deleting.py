@@ -16,7 +16,7 @@ from chitram.images.use_cases.expire_images import ExpireImages
 from chitram.images.use_cases.upload_image import UploadRules
 from chitram.kernel.errors import CommitUncertain
 from chitram.kernel.versions import GONE, UNKNOWN
-from tests.support.fakes import COPIES, FakeCaches
+from tests.support.fakes import COPIES, FakeAuditLog, FakeCaches
 from tests.unit.test_upload_image import House
 
 
@@ -25,9 +25,9 @@ class DeletingHouse(House):
         rules.setdefault("delete_token_life", None)
         super().__init__(UploadRules(newest_commit=timedelta(minutes=30), copies=COPIES, **rules))
         self.caches = FakeCaches()
-        self.delete = DeleteImage(self.database, self.caches, self.clock)
+        self.delete = DeleteImage(self.database, self.caches, self.quotas, FakeAuditLog(), self.clock)
         self.delete_blob = DeleteBlob(self.database, self.store)
-        self.expire = ExpireImages(self.database, self.caches, self.clock)
+        self.expire = ExpireImages(self.database, self.caches, self.quotas, self.clock)
 
 
 async def test_takes_the_image_away_and_condemns_its_blob() -> None:
@@ -88,7 +88,8 @@ async def test_refuses_a_token_whose_time_is_up() -> None:
 
 
 async def test_lets_the_owner_and_admins_delete_without_a_token_but_nobody_else() -> None:
-    house, owner = DeletingHouse(), Principal(uuid4())
+    house = DeletingHouse()
+    owner = house.somebody()
     mine = await house.take(principal=owner)
     with pytest.raises(DeleteTokenRequired):
         await house.delete(DeleteCommand(mine.image.id, Principal(uuid4())))
@@ -102,7 +103,7 @@ async def test_lets_the_owner_and_admins_delete_without_a_token_but_nobody_else(
 
 async def test_a_private_image_does_not_exist_for_others() -> None:
     house = DeletingHouse()
-    mine = await house.take(principal=Principal(uuid4()), visibility=Visibility.PRIVATE)
+    mine = await house.take(principal=house.somebody(), visibility=Visibility.PRIVATE)
     with pytest.raises(ImageNotFound):
         await house.delete(DeleteCommand(mine.image.id, ANONYMOUS, "guess"))
 

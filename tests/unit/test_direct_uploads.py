@@ -134,7 +134,7 @@ async def test_only_the_hash_of_an_upload_token_is_kept(house: DirectHouse) -> N
 
 
 async def test_an_owner_needs_no_token_and_gets_no_delete_token(house: DirectHouse) -> None:
-    owner = Principal(uuid4())
+    owner = house.somebody()
     begun = await house.begun_and_put(principal=owner, visibility=Visibility.PRIVATE)
     assert begun.token is None
     uploaded = await house.complete(begun, principal=owner)
@@ -145,7 +145,7 @@ async def test_an_owner_needs_no_token_and_gets_no_delete_token(house: DirectHou
 async def test_to_others_the_upload_of_an_owner_does_not_exist(
     house: DirectHouse, principal: Principal
 ) -> None:
-    begun = await house.begun_and_put(principal=Principal(uuid4()))
+    begun = await house.begun_and_put(principal=house.somebody())
     with pytest.raises(UploadNotFound):
         await house.complete(begun, principal=principal, token="x")
 

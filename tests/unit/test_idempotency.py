@@ -27,7 +27,7 @@ from chitram.images.use_cases.once import Once
 from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage
 from chitram.images.use_cases.upload_once import UploadOnce
 from chitram.kernel.errors import CommitUncertain, DatabaseUnavailable, InvalidRequest
-from tests.support.fakes import FakeCaches, FakeReceived
+from tests.support.fakes import FakeAuditLog, FakeCaches, FakeReceived
 from tests.unit.test_upload_image import House
 
 KEY = "4d1c0f6e-7a39-4c55-9d2b-1e8f60a7b3c4"
@@ -107,7 +107,7 @@ async def test_a_key_is_good_for_one_request(other: dict[str, Any]) -> None:
 
 async def test_nobody_meets_the_key_of_another() -> None:
     house = OnceHouse()
-    users = [None, uuid4(), uuid4()]
+    users = [None, house.somebody().user_id, house.somebody().user_id]
     made = [await house.ask(user_id=user_id) for user_id in users]
     assert not any(uploaded.replayed for uploaded in made)
     assert len(house.database.tables.images) == 3
@@ -225,7 +225,7 @@ async def test_a_failure_is_told_also_when_the_key_cannot_be_freed() -> None:
 async def test_deleting_an_image_frees_its_key() -> None:
     house = OnceHouse()
     first = await house.ask()
-    delete = DeleteImage(house.database, FakeCaches(), house.clock)
+    delete = DeleteImage(house.database, FakeCaches(), house.quotas, FakeAuditLog(), house.clock)
     await delete(DeleteCommand(first.image.id, ANONYMOUS, first.delete_token))
     assert not house.database.tables.keys
     second = await house.ask(b"another picture")

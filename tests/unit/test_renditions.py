@@ -41,7 +41,7 @@ from chitram.images.use_cases.optimise import Optimise
 from chitram.images.use_cases.renditions import DamagedBlob, RenditionCommand, RenditionKeeper
 from chitram.images.use_cases.upload_image import UploadedImage
 from chitram.kernel.errors import CommitUncertain, StorageUnavailable
-from tests.support.fakes import COPIES, FakeBlobStore, FakeCaches
+from tests.support.fakes import COPIES, FakeAuditLog, FakeBlobStore, FakeCaches
 from tests.support.rendering import FakeDamage, FakeRenderer
 from tests.unit.test_upload_image import House
 
@@ -74,7 +74,7 @@ class MakingHouse(House):
         self.optimise = Optimise(keeper, self.renderer)
         self.give_up = GiveUpRenditions(self.database, self.caches)
         self.drop = DropRenditions(self.database, self.store)
-        self.delete = DeleteImage(self.database, self.caches, self.clock)
+        self.delete = DeleteImage(self.database, self.caches, self.quotas, FakeAuditLog(), self.clock)
         self.delete_blob = DeleteBlob(self.database, self.store)
 
     async def take_away(self, uploaded: UploadedImage) -> None:

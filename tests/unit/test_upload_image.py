@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -19,8 +19,10 @@ from tests.support.fakes import (
     FakeBlobStore,
     FakeClock,
     FakeInspector,
+    FakeQuotas,
     FakeReceived,
     FakeTransactions,
+    a_user,
 )
 
 RULES = UploadRules(delete_token_life=None, newest_commit=timedelta(minutes=30), copies=COPIES)
@@ -34,7 +36,14 @@ class House:
         self.store = FakeBlobStore()
         self.inspector = FakeInspector()
         self.clock = FakeClock()
-        self.upload = UploadImage(self.database, self.store, self.inspector, self.clock, rules)
+        self.quotas = FakeQuotas()
+        self.upload = UploadImage(self.database, self.store, self.inspector, self.quotas, self.clock, rules)
+
+    def somebody(self, **fields: Any) -> Principal:
+        """Add an account, and sign in to it."""
+        user = a_user(**fields)
+        self.database.tables.users[user.id] = user
+        return Principal(user.id)
 
     async def take(self, content: bytes = b"picture", **options: Any) -> UploadedImage:
         options.setdefault("principal", ANONYMOUS)
@@ -65,7 +74,7 @@ async def test_gives_anonymous_uploads_a_token_of_which_only_the_hash_is_kept() 
 
 async def test_gives_an_owner_no_token() -> None:
     house = House()
-    uploaded = await house.take(principal=Principal(uuid4()), visibility=Visibility.PRIVATE)
+    uploaded = await house.take(principal=house.somebody(), visibility=Visibility.PRIVATE)
     assert uploaded.delete_token is None
     assert house.database.tables.images[uploaded.image.id].delete_token_hash is None
 
@@ -168,9 +177,9 @@ async def test_joins_the_other_upload_when_it_loses_the_race_for_a_content() -> 
     other.database = house.database
     racing = Racing()
     other.store = racing
-    other.upload = UploadImage(house.database, racing, other.inspector, other.clock, RULES)
+    other.upload = UploadImage(house.database, racing, other.inspector, other.quotas, other.clock, RULES)
     house.store = racing
-    house.upload = UploadImage(house.database, racing, house.inspector, house.clock, RULES)
+    house.upload = UploadImage(house.database, racing, house.inspector, house.quotas, house.clock, RULES)
     uploaded = await house.take()
     assert len(house.database.tables.blobs) == 1
     assert set(racing.objects) == {uploaded.blob.id}
@@ -195,7 +204,7 @@ async def test_gives_up_when_the_content_is_deleted_under_it_again_and_again() -
 
     deleted = Deleted()
     deleted.tables = house.database.tables
-    house.upload = UploadImage(deleted, house.store, house.inspector, house.clock, RULES)
+    house.upload = UploadImage(deleted, house.store, house.inspector, house.quotas, house.clock, RULES)
     with pytest.raises(StorageUnavailable):
         await house.take()
     assert set(house.store.objects) == {first.blob.id}
@@ -229,7 +238,7 @@ async def test_takes_the_object_away_again_that_it_had_put_back_under_a_dying_bl
 
     dying = Dying()
     dying.tables = house.database.tables
-    house.upload = UploadImage(dying, house.store, house.inspector, house.clock, RULES)
+    house.upload = UploadImage(dying, house.store, house.inspector, house.quotas, house.clock, RULES)
     second = await house.take()
     assert first.blob.id not in house.store.objects
     assert set(house.store.objects) == {second.blob.id}

@@ -7,7 +7,6 @@ from contextlib import suppress
 
 from dishka import Provider, Scope, provide
 
-from chitram.accounts.public import Authenticator
 from chitram.delivery.adapters.hand_over import SENDERS
 from chitram.delivery.adapters.metadata_cache.entries import LocalEntries
 from chitram.delivery.adapters.metadata_cache.images import CachedImages, DirectImages
@@ -19,6 +18,7 @@ from chitram.delivery.adapters.object_files import ObjectImageFiles
 from chitram.delivery.domain.links import SignedLinks
 from chitram.delivery.entrypoints.image_bytes import ImageBytes
 from chitram.delivery.entrypoints.jobs import PurgeImageJob
+from chitram.delivery.entrypoints.oversight import Oversight
 from chitram.delivery.entrypoints.visible import VisibleImages
 from chitram.delivery.ports import Delivery, ImageFiles, ImageReads
 from chitram.images.public import ImageCaches, ImageQueries
@@ -41,6 +41,7 @@ class DeliveryProvider(Provider):
 
     scope = Scope.APP
     files = provide(ObjectImageFiles, provides=ImageFiles)
+    oversight = provide(Oversight)
     # Of one request, as who makes it.
     visible = provide(VisibleImages, scope=Scope.REQUEST)
     purge_image_job = provide(PurgeImageJob)
@@ -54,14 +55,12 @@ class DeliveryProvider(Provider):
         self,
         visible: VisibleImages,
         queries: ImageQueries,
-        authenticator: Authenticator,
-        links: SignedLinks,
         clock: Clock,
         files: ImageFiles,
         delivery: Delivery,
         limits: SendLimits,
     ) -> ImageBytes:
-        latest = VisibleImages(DirectImages(queries), authenticator, links, clock)
+        latest = visible.over(DirectImages(queries))
         return ImageBytes(visible, latest, files, delivery, clock, limits)
 
     @provide

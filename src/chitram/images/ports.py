@@ -202,6 +202,10 @@ class BlobRepository(Protocol):
         """The live generation of a content, unlocked."""
         ...
 
+    async def get(self, blob_id: UUID) -> Blob | None:
+        """A blob, live or being deleted, unlocked."""
+        ...
+
     async def lock(self, blob_id: UUID) -> Blob | None:
         """Lock a blob's row until the transaction ends, or None when it is gone."""
         ...
@@ -261,7 +265,15 @@ class ImageRepository(Protocol):
 
     async def get(self, image_id: UUID) -> Image | None: ...
 
+    async def lock(self, image_id: UUID) -> Image | None:
+        """Lock an image's row until the transaction ends, or None when it is gone."""
+        ...
+
     async def add(self, image: Image) -> None: ...
+
+    async def update(self, image: Image) -> None:
+        """Write name, visibility, version and time of an image whose row is locked."""
+        ...
 
     async def remove(self, image_id: UUID) -> bool:
         """Delete a row; False when another transaction was first."""

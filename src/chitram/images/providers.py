@@ -8,12 +8,17 @@ from datetime import timedelta
 from dishka import Provider, Scope, provide
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from chitram.accounts.public import Authenticator
 from chitram.images.adapters.answer_sealer import AesGcmSealer
 from chitram.images.adapters.blob_store import ObjectBlobStore
 from chitram.images.adapters.damage import LoggedDamage
 from chitram.images.adapters.decoder.pool import DecoderPool
 from chitram.images.adapters.postgres.catalogue import PostgresBlobCatalogue
-from chitram.images.adapters.postgres.queries import PostgresBlobPlaces, PostgresImageQueries
+from chitram.images.adapters.postgres.queries import (
+    PostgresBlobPlaces,
+    PostgresImageLists,
+    PostgresImageQueries,
+)
 from chitram.images.adapters.postgres.unit_of_work import PostgresTransactions
 from chitram.images.adapters.quarantine import ObjectQuarantine
 from chitram.images.adapters.renderer.renderer import ChildRenderer
@@ -27,8 +32,10 @@ from chitram.images.entrypoints.jobs import (
     OptimiseJob,
     RemakeRenditionsJob,
 )
+from chitram.images.entrypoints.listing import CURSOR_PURPOSE, Cursors, ImageListing
 from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.entrypoints.upload_addresses import ADDRESS_PURPOSE, UploadAddresses
+from chitram.images.entrypoints.uploaders import Uploaders
 from chitram.images.ports import (
     AnswerSealer,
     BlobCatalogue,
@@ -40,8 +47,10 @@ from chitram.images.ports import (
     Transactions,
 )
 from chitram.images.public import BlobPlaces, ImageQueries
+from chitram.images.queries import ImageLists
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.begin_upload import BeginUpload, DirectUploadRules
+from chitram.images.use_cases.change_image import ChangeImage
 from chitram.images.use_cases.clear_uploads import ClearUploads
 from chitram.images.use_cases.complete_upload import CompleteUpload
 from chitram.images.use_cases.copies import CopyRules
@@ -62,6 +71,7 @@ from chitram.images.use_cases.renditions import RenditionKeeper
 from chitram.images.use_cases.upload_image import UploadImage, UploadRules
 from chitram.images.use_cases.upload_once import UploadOnce
 from chitram.images.use_cases.verify_blob import VerifyBlob
+from chitram.images.use_cases.verify_image import VerifyImage
 from chitram.kernel.clock import Clock
 from chitram.platform.database import Reader
 from chitram.platform.objects.registry import ObjectStores
@@ -91,6 +101,10 @@ class ImagesAdapters(Provider):
     @provide
     def queries(self, reader: Reader) -> ImageQueries:
         return PostgresImageQueries(reader)
+
+    @provide
+    def lists(self, reader: Reader) -> ImageLists:
+        return PostgresImageLists(reader)
 
     @provide
     def places(self, reader: Reader) -> BlobPlaces:
@@ -144,6 +158,17 @@ class ImagesAdapters(Provider):
         yield UploadSlots(locks, queue=settings.upload_queue, wait_seconds=settings.upload_wait_seconds)
         locks.close()
 
+    listing = provide(ImageListing)
+
+    @provide
+    def cursors(self, settings: Settings) -> Cursors:
+        return Cursors(Signer(settings.secret_keys, CURSOR_PURPOSE))
+
+    # Of one request, as who makes it.
+    @provide(scope=Scope.REQUEST)
+    def uploaders(self, authenticator: Authenticator, slots: UploadSlots, settings: Settings) -> Uploaders:
+        return Uploaders(authenticator, slots, anonymous=settings.anonymous_uploads)
+
     @provide
     def copies(self, settings: Settings) -> CopyRules:
         # What a cache says of a moved image is outdated until it is forgotten; the old object stays
@@ -185,6 +210,7 @@ class ImagesUseCases(Provider):
     receive_upload = provide(ReceiveUpload)
     complete_upload = provide(CompleteUpload)
     clear_uploads = provide(ClearUploads)
+    change_image = provide(ChangeImage)
     delete_image = provide(DeleteImage)
     delete_blob_job = provide(DeleteBlobJob)
     delete_blob = provide(DeleteBlob)
@@ -205,3 +231,4 @@ class ImagesUseCases(Provider):
     backfill_dimensions = provide(BackfillDimensions)
     reconcile_store = provide(ReconcileStore)
     verify_blob = provide(VerifyBlob)
+    verify_image = provide(VerifyImage)

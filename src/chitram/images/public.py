@@ -11,9 +11,10 @@ from chitram.images.domain.errors import ImageNotFound, UploadNotFound
 from chitram.images.domain.keys import blob_key, blob_of_key, rendition_key
 from chitram.images.domain.policies import has_expired, may_see
 from chitram.images.domain.rendition import THUMBNAIL_SIDES, Processing, RenditionKind
-from chitram.images.domain.work import IMAGE_ID, PURGE_IMAGE
+from chitram.images.domain.work import IMAGE_ID, PURGE_IMAGE, VERSION
 from chitram.images.ports import ImageCaches
 from chitram.images.queries import BlobPlaces, ImageQueries, ImageView, RenditionView
+from chitram.images.use_cases.ownership import record_oversight, require_owner
 from chitram.kernel.versions import GONE, UNKNOWN
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "PURGE_IMAGE",
     "THUMBNAIL_SIDES",
     "UNKNOWN",
+    "VERSION",
     "BlobPlaces",
     "ImageBody",
     "ImageCaches",
@@ -40,7 +42,9 @@ __all__ = [
     "may_see",
     "parse_image_id",
     "parse_upload_id",
+    "record_oversight",
     "rendition_key",
+    "require_owner",
 ]
 
 

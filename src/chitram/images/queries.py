@@ -55,11 +55,39 @@ class ImageView(msgspec.Struct, frozen=True):
     renditions: tuple[RenditionView, ...] = ()
 
 
+class ListedImages(msgspec.Struct, frozen=True, kw_only=True):
+    """Which images a list has; None is no condition.
+
+    Attributes:
+        owner_id: whose; None is everybody's, and nobody's.
+        before: only those that come after this one in the list: older ones.
+        created_after: only those made later.
+        created_before: only those made earlier.
+        now: what has expired by then is left out.
+    """
+
+    owner_id: UUID | None
+    now: datetime
+    before: UUID | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    content_type: str | None = None
+    visibility: str | None = None
+
+
 class ImageQueries(Protocol):
     """Reads of images; raises `DatabaseUnavailable`."""
 
     async def find(self, image_id: UUID) -> ImageView | None:
         """The image, whether or not its time is up and whoever asks; None when there is none."""
+        ...
+
+
+class ImageLists(Protocol):
+    """Lists of images; raises `DatabaseUnavailable`."""
+
+    async def newest(self, wanted: ListedImages, limit: int) -> Sequence[ImageView]:
+        """The newest images that are wanted, newest first, `limit` at most."""
         ...
 
 

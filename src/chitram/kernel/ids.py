@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 _RANDOM_BITS = 74
+_BITS_BELOW_TIME = 80
+_LAST_MILLISECOND = (1 << 48) - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def new_id(now: datetime) -> UUID:
@@ -28,3 +31,18 @@ def new_id(now: datetime) -> UUID:
 def id_time(value: UUID) -> datetime:
     """Return the moment, to the millisecond, at which a UUIDv7 was made."""
     return datetime.fromtimestamp((value.int >> 80) / 1000, UTC)
+
+
+def ids_between(after: datetime | None, before: datetime | None) -> tuple[UUID, UUID]:
+    """The lowest and the highest id that may have been made from `after` to `before`, and few others.
+
+    Wider by a millisecond at both ends, for an id rounds its moment by way of a float.
+    """
+    lowest = _millisecond(after, -1) if after else 0
+    highest = _millisecond(before, 1) if before else _LAST_MILLISECOND
+    return UUID(int=lowest << _BITS_BELOW_TIME), UUID(int=((highest + 1) << _BITS_BELOW_TIME) - 1)
+
+
+def _millisecond(moment: datetime, more: int) -> int:
+    milliseconds = (moment - _EPOCH) // timedelta(milliseconds=1) + more
+    return min(max(milliseconds, 0), _LAST_MILLISECOND)

@@ -22,6 +22,7 @@ from chitram.accounts.public import Authenticator, principal_of
 from chitram.delivery.entrypoints.http import HANDLERS as DELIVERY_HANDLERS
 from chitram.delivery.ports import Delivery, ImageReads
 from chitram.images.entrypoints.http import ImagesController
+from chitram.images.entrypoints.owning import HANDLERS as OWNING_HANDLERS
 from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.entrypoints.uploads import UploadsController
 from chitram.images.use_cases.delete_image import DeleteImage
@@ -50,6 +51,7 @@ from chitram.platform.spool import make_spool
 ROUTES: list[ControllerRouterHandler] = [
     ImagesController,
     UploadsController,
+    *OWNING_HANDLERS,
     *DELIVERY_HANDLERS,
     HealthController,
 ]

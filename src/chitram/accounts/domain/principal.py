@@ -44,6 +44,11 @@ class Principal:
         """Whose private images these credentials may show."""
         return self.user_id if Scope.READ in self.scopes else None
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether these credentials may show everybody's private images."""
+        return self.is_admin and Scope.READ in self.scopes
+
     def require(self, scope: Scope) -> UUID:
         """The account, if these credentials may be used for `scope`.
 

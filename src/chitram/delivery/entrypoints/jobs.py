@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from chitram.images.public import GONE, IMAGE_ID, PURGE_IMAGE, ImageCaches
+from chitram.images.public import GONE, IMAGE_ID, PURGE_IMAGE, VERSION, ImageCaches
 from chitram.kernel.errors import DatabaseUnavailable
 from chitram.platform.background import Job
 from chitram.platform.database import SqlUnitOfWork
@@ -17,7 +17,8 @@ from chitram.platform.queue import QueueName
 class PurgeImageJob(Job):
     """Settles `image.purge` entries: nothing that was kept of a removed image is shown any more.
 
-    Who removed it has done so already, unless its process ended in between.
+    Of an image that was changed, nothing from before. Who did it has done this already, unless its
+    process ended in between.
     """
 
     kind = PURGE_IMAGE
@@ -30,7 +31,8 @@ class PurgeImageJob(Job):
         self._relay = relay
 
     async def __call__(self, entry: OutboxEntry) -> None:
-        if not await self._caches.invalidate(UUID(entry.payload[IMAGE_ID]), GONE):
+        oldest = int(entry.payload.get(VERSION, GONE))
+        if not await self._caches.invalidate(UUID(entry.payload[IMAGE_ID]), oldest):
             raise DatabaseUnavailable
         async with SqlUnitOfWork(self._sessions, self._relay) as transaction:
             await transaction.outbox.done(entry.id)

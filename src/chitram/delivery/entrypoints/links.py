@@ -9,11 +9,12 @@ import msgspec
 from dishka.integrations.litestar import FromDishka, inject
 from litestar import Response, post
 
-from chitram.accounts.public import Forbidden, NotAuthenticated, Principal
+from chitram.accounts.public import Scope
 from chitram.delivery.domain.links import LONGEST_SECONDS, SignedLinks
 from chitram.delivery.entrypoints import openapi
+from chitram.delivery.entrypoints.oversight import Oversight
 from chitram.delivery.entrypoints.visible import AnyRequest, VisibleImages
-from chitram.images.public import ImageView, image_body
+from chitram.images.public import image_body, require_owner
 from chitram.kernel.clock import Clock
 from chitram.platform.http.json import read_json
 from chitram.platform.http.rate_limits import RATE_LIMIT
@@ -48,27 +49,21 @@ async def create_link(
     image_id: Annotated[str, openapi.IMAGE_ID],
     visible: FromDishka[VisibleImages],
     links: FromDishka[SignedLinks],
+    oversight: FromDishka[Oversight],
     clock: FromDishka[Clock],
 ) -> Response[LinkBody]:
     """Make a link that shows an image's file to whoever has it, until it expires.
 
-    Only the owner of the image and administrators may. A link works no longer than its image lives.
+    Only the owner of the image and administrators may. A link works no longer than its image lives,
+    but longer than the key it was made with, which therefore has to be one for writing.
     """
     seen = await visible.find(request, image_id)
-    _require_owner(seen.view, seen.viewer)
+    require_owner(seen.view.owner_id, seen.viewer, Scope.WRITE)
     wanted = await read_json(request.receive, LinkRequest)
     expires_at = _end(wanted.expires_in, seen.view.expires_at, clock.now())
+    await oversight.record(seen.viewer, "image.link", seen.view, expires_at=expires_at.isoformat())
     url = links.make(seen.view.id, image_body(seen.view).url, expires_at)
     return Response(LinkBody(url, expires_at), status_code=201, headers={"cache-control": "no-store"})
-
-
-def _require_owner(view: ImageView, viewer: Principal) -> None:
-    if viewer.is_admin:
-        return
-    if viewer.user_id is None:
-        raise NotAuthenticated
-    if viewer.user_id != view.owner_id:
-        raise Forbidden
 
 
 def _end(seconds: int, image_expires_at: datetime | None, now: datetime) -> datetime:

@@ -10,6 +10,7 @@ from litestar import Request
 
 from chitram.accounts.public import Authenticator, Principal, principal_of
 from chitram.delivery.domain.links import SignedLinks
+from chitram.delivery.entrypoints.oversight import Oversight
 from chitram.delivery.ports import ImageReads, ReadImage, XCache
 from chitram.images.public import (
     ImageNotFound,
@@ -44,12 +45,22 @@ class VisibleImages:
     """Finds images as far as those who ask may see them; others do not exist for them."""
 
     def __init__(
-        self, reads: ImageReads, authenticator: Authenticator, links: SignedLinks, clock: Clock
+        self,
+        reads: ImageReads,
+        authenticator: Authenticator,
+        links: SignedLinks,
+        oversight: Oversight,
+        clock: Clock,
     ) -> None:
         self._reads = reads
         self._authenticator = authenticator
         self._links = links
+        self._oversight = oversight
         self._clock = clock
+
+    def over(self, reads: ImageReads) -> VisibleImages:
+        """The same for the same people, as another source has the images."""
+        return VisibleImages(reads, self._authenticator, self._links, self._oversight, self._clock)
 
     async def find(self, request: AnyRequest, image_id: str) -> Seen:
         """Read an image that whoever makes the request may see. Raises `ImageNotFound`."""
@@ -57,6 +68,7 @@ class VisibleImages:
         image, x_cache = await self._read(image_id)
         if not _may_see(image.view, viewer):
             raise ImageNotFound
+        await self._record(request, viewer, image.view)
         return Seen(image, x_cache, viewer, self._seconds_until(image.view.expires_at))
 
     async def find_file(self, request: AnyRequest, image_id: str) -> Seen:
@@ -75,7 +87,16 @@ class VisibleImages:
             if linked is None:
                 raise ImageNotFound
             until = min(linked, until or linked)
+        else:
+            await self._record(request, viewer, view)
         return Seen(image, x_cache, viewer, self._seconds_until(until))
+
+    async def _record(self, request: AnyRequest, viewer: Principal, view: ImageView) -> None:
+        """Write down that an administrator sees somebody's private image."""
+        if view.visibility == "private":
+            await self._oversight.record(
+                viewer, "image.read", view, method=request.method, path=request.url.path
+            )
 
     async def _read(self, image_id: str) -> tuple[ReadImage, XCache]:
         image, x_cache = await self._reads.find(parse_image_id(image_id))
@@ -88,4 +109,6 @@ class VisibleImages:
 
 
 def _may_see(view: ImageView, viewer: Principal) -> bool:
-    return may_see(view.visibility, view.owner_id, viewer_id=viewer.user_id, viewer_is_admin=viewer.is_admin)
+    return may_see(
+        view.visibility, view.owner_id, viewer_id=viewer.viewer_id, viewer_is_admin=viewer.sees_all
+    )

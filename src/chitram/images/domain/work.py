@@ -14,10 +14,12 @@ CLEAR_RENDITIONS = "blob.clear_renditions"
 DROP_RENDITIONS = "blob.drop_renditions"
 # An object that its blob's row does not name (any more) has to go, some time after it was owed.
 DROP_COPY = "blob.drop_copy"
-# Nothing that was kept of a removed image may be shown any more.
+# Nothing that was kept of a removed image may be shown any more, of a changed one nothing older than
+# the version that the payload names.
 PURGE_IMAGE = "image.purge"
 BLOB_ID = "blob_id"
 IMAGE_ID = "image_id"
 SHARD = "shard"
 # Ends of keys, with spaces between them.
 NAMES = "names"
+VERSION = "version"

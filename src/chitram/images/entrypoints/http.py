@@ -9,7 +9,7 @@ from dishka.integrations.litestar import FromDishka, inject
 from litestar import Controller, Request, Response, delete, post
 from litestar.params import HeaderParameter, Parameter
 
-from chitram.accounts.public import ANONYMOUS, Authenticator, principal_of
+from chitram.accounts.public import Authenticator, Principal, principal_of
 from chitram.images.domain.idempotency import idempotency_key
 from chitram.images.entrypoints import openapi
 from chitram.images.entrypoints.bodies import (
@@ -21,7 +21,7 @@ from chitram.images.entrypoints.bodies import (
     created,
 )
 from chitram.images.entrypoints.options import UploadOptions, options_from
-from chitram.images.entrypoints.slots import UploadSlots
+from chitram.images.entrypoints.uploaders import Uploaders
 from chitram.images.public import parse_image_id
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.upload_image import UploadCommand, UploadImage
@@ -65,16 +65,17 @@ class ImagesController(Controller):
         self,
         request: AnyRequest,
         upload: FromDishka[UploadOnce],
+        uploaders: FromDishka[Uploaders],
         limits: FromDishka[BodyLimits],
-        slots: FromDishka[UploadSlots],
         key_header: Annotated[str | None, openapi.IDEMPOTENCY_KEY] = None,
     ) -> Response[UploadBody]:
         """Upload one image as a form: field `file`, and optionally `visibility` and `expires_in`."""
-        key = idempotency_key(key_header, ANONYMOUS.user_id)
-        async with slots.taken(request.scope["client"]):
+        uploader = await uploaders.admit(request)
+        key = idempotency_key(key_header, uploader.user_id)
+        async with uploaders.turn(request):
             with await _read_form(request, limits, {_FILE: 1}, batch=False) as form:
                 options = options_from(form.fields)
-                uploaded = await upload(_command(request, form.files[0], options), key)
+                uploaded = await upload(_command(request, uploader, form.files[0], options), key)
         return created(uploaded)
 
     @post(
@@ -90,22 +91,24 @@ class ImagesController(Controller):
         self,
         request: AnyRequest,
         upload: FromDishka[UploadOnce],
+        uploaders: FromDishka[Uploaders],
         limits: FromDishka[BodyLimits],
-        slots: FromDishka[UploadSlots],
         filename: Annotated[str | None, Parameter(description="Name of the file")] = None,
-        visibility: Annotated[str | None, Parameter(description="public or unlisted")] = None,
+        visibility: Annotated[str | None, Parameter(description="public, unlisted or private")] = None,
         expires_in: Annotated[str | None, Parameter(description="Seconds until it is removed")] = None,
         key_header: Annotated[str | None, openapi.IDEMPOTENCY_KEY] = None,
     ) -> Response[UploadBody]:
         """Upload one image as the bare body: the fast path."""
-        key = idempotency_key(key_header, ANONYMOUS.user_id)
+        uploader = await uploaders.admit(request)
+        key = idempotency_key(key_header, uploader.user_id)
         options = options_from({"visibility": visibility, "expires_in": expires_in})
         expected = parse_repr_digest(joined_lines(request, "repr-digest"))
         name = filename or filename_from_disposition(request.headers.get("content-disposition", ""))
-        async with slots.taken(request.scope["client"]):
+        async with uploaders.turn(request):
             with await _read_bytes(request, limits) as spool:
                 command = _command_of(
                     request,
+                    uploader,
                     spool,
                     options,
                     filename=name,
@@ -129,25 +132,28 @@ class ImagesController(Controller):
         self,
         request: AnyRequest,
         upload: FromDishka[UploadImage],
+        uploaders: FromDishka[Uploaders],
         limits: FromDishka[BodyLimits],
-        slots: FromDishka[UploadSlots],
     ) -> Response[BatchBody]:
         """Upload many images as a form with several fields `files`.
 
         There is one result for each file, in their order; a refused file does not stop the others.
         Each file takes one unit of the rate limit. An `Idempotency-Key` is refused: it belongs to one file.
         """
+        uploader = await uploaders.admit(request)
         if "idempotency-key" in request.headers:
             raise InvalidRequest(
                 "A batch takes no Idempotency-Key. Upload files one by one, each with a key of its own.",
                 details={"field": "Idempotency-Key"},
             )
         wanted = {_FILES: limits.batch_files}
-        async with slots.taken(request.scope["client"]):
+        async with uploaders.turn(request):
             with await _read_form(request, limits, wanted, batch=True) as form:
                 options = options_from(form.fields)
                 results = [
-                    await self._upload_one(request, upload, part, options, limits, is_paid=place == 0)
+                    await self._upload_one(
+                        request, upload, uploader, part, options, limits, is_paid=place == 0
+                    )
                     for place, part in enumerate(form.files)
                 ]
         return Response(BatchBody(results), status_code=200)
@@ -156,6 +162,7 @@ class ImagesController(Controller):
         self,
         request: AnyRequest,
         upload: UploadImage,
+        uploader: Principal,
         part: FilePart,
         options: UploadOptions,
         limits: BodyLimits,
@@ -169,7 +176,7 @@ class ImagesController(Controller):
                 raise FileTooLarge(limits.file_bytes)
             if not part.spool.size:
                 raise InvalidRequest("The file is empty.")
-            return batch_item(await upload(_command(request, part, options)))
+            return batch_item(await upload(_command(request, uploader, part, options)))
         except ChitramError as error:
             return RefusedBody(error_status(error), error_body(error).error)
         except Exception as error:  # noqa: BLE001 - the others' delete tokens must reach the client
@@ -225,9 +232,12 @@ async def _read_form(
     )
 
 
-def _command(request: AnyRequest, part: FilePart, options: UploadOptions) -> UploadCommand:
+def _command(
+    request: AnyRequest, uploader: Principal, part: FilePart, options: UploadOptions
+) -> UploadCommand:
     return _command_of(
         request,
+        uploader,
         part.spool,
         options,
         filename=part.filename,
@@ -238,6 +248,7 @@ def _command(request: AnyRequest, part: FilePart, options: UploadOptions) -> Upl
 
 def _command_of(
     request: AnyRequest,
+    uploader: Principal,
     spool: Spool,
     options: UploadOptions,
     *,
@@ -247,7 +258,7 @@ def _command_of(
 ) -> UploadCommand:
     return UploadCommand(
         received=spool,
-        principal=ANONYMOUS,
+        principal=uploader,
         declared_type=declared_type,
         filename=filename,
         visibility=options.visibility,

@@ -27,8 +27,12 @@ IDEMPOTENCY_KEY = HeaderParameter(
     "Without an account: a random UUID, or 22 or more random letters and digits",
 )
 
+# Credentials that are no good are refused wherever they are given.
+NOT_SIGNED_IN = refusal("NOT_AUTHENTICATED", "TOKEN_EXPIRED", "INVALID_TOKEN")
 UPLOAD_REFUSALS: dict[int, ResponseSpec] = {
     400: refusal("INVALID_REQUEST", "DIGEST_MISMATCH"),
+    401: NOT_SIGNED_IN,
+    403: refusal("QUOTA_EXCEEDED", "FORBIDDEN"),
     408: refusal("UPLOAD_TIMEOUT"),
     409: refusal("IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_IN_PROGRESS"),
     413: refusal("FILE_TOO_LARGE"),
@@ -40,12 +44,39 @@ UPLOAD_REFUSALS: dict[int, ResponseSpec] = {
 BATCH_REFUSALS = {status: spec for status, spec in UPLOAD_REFUSALS.items() if status != HTTPStatus.CONFLICT}
 DELETE_REFUSALS: dict[int, ResponseSpec] = {
     400: refusal("INVALID_REQUEST"),
-    403: refusal("DELETE_TOKEN_REQUIRED", "INVALID_DELETE_TOKEN"),
+    401: NOT_SIGNED_IN,
+    403: refusal("DELETE_TOKEN_REQUIRED", "INVALID_DELETE_TOKEN", "FORBIDDEN"),
     404: refusal("IMAGE_NOT_FOUND"),
     503: refusal("DATABASE_UNAVAILABLE"),
 }
+LIST_REFUSALS: dict[int, ResponseSpec] = {
+    400: refusal("INVALID_REQUEST"),
+    401: NOT_SIGNED_IN,
+    403: refusal("FORBIDDEN"),
+    429: RATE_LIMITED,
+    503: refusal("DATABASE_UNAVAILABLE"),
+}
+CHANGE_REFUSALS: dict[int, ResponseSpec] = {
+    400: refusal("INVALID_REQUEST"),
+    401: NOT_SIGNED_IN,
+    403: refusal("FORBIDDEN"),
+    404: refusal("IMAGE_NOT_FOUND"),
+    408: refusal("UPLOAD_TIMEOUT"),
+    413: refusal("REQUEST_TOO_LARGE"),
+    503: refusal("DATABASE_UNAVAILABLE"),
+}
+VERIFY_REFUSALS: dict[int, ResponseSpec] = {
+    400: refusal("INVALID_REQUEST"),
+    401: NOT_SIGNED_IN,
+    403: refusal("FORBIDDEN"),
+    404: refusal("IMAGE_NOT_FOUND"),
+    429: RATE_LIMITED,
+    503: refusal("UPLOAD_CAPACITY_EXCEEDED", "STORAGE_UNAVAILABLE", "DATABASE_UNAVAILABLE"),
+}
 BEGIN_REFUSALS: dict[int, ResponseSpec] = {
     400: refusal("INVALID_REQUEST"),
+    401: NOT_SIGNED_IN,
+    403: refusal("FORBIDDEN"),
     408: refusal("UPLOAD_TIMEOUT"),
     413: refusal("FILE_TOO_LARGE", "REQUEST_TOO_LARGE"),
     415: refusal("INVALID_FILE_FORMAT"),
@@ -64,7 +95,7 @@ CONTENT_REFUSALS: dict[int, ResponseSpec] = {
 }
 COMPLETE_REFUSALS: dict[int, ResponseSpec] = {
     **UPLOAD_REFUSALS,
-    403: refusal("UPLOAD_TOKEN_REQUIRED", "INVALID_UPLOAD_TOKEN"),
+    403: refusal("UPLOAD_TOKEN_REQUIRED", "INVALID_UPLOAD_TOKEN", "QUOTA_EXCEEDED", "FORBIDDEN"),
     404: refusal("UPLOAD_NOT_FOUND"),
     409: refusal(
         "UPLOAD_NOT_RECEIVED",
@@ -144,6 +175,14 @@ class CompletesUpload(Operation):
 
     def __post_init__(self) -> None:
         self.request_body = _json({"upload_token": _TEXT})
+
+
+@dataclass
+class ChangesImage(Operation):
+    """An operation whose body says what is to be another."""
+
+    def __post_init__(self) -> None:
+        self.request_body = _json({"filename": _TEXT, "visibility": _OPTIONS["visibility"]})
 
 
 def _json(properties: dict[str, Schema]) -> RequestBody:

@@ -11,13 +11,13 @@ from dishka.integrations.litestar import FromDishka, inject
 from litestar import Controller, Request, Response, post, put
 from litestar.params import HeaderParameter, Parameter
 
-from chitram.accounts.public import Authenticator, principal_of
 from chitram.images.domain.idempotency import idempotency_key
 from chitram.images.domain.image import Visibility
 from chitram.images.entrypoints import openapi
 from chitram.images.entrypoints.bodies import UploadBody, created
 from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.entrypoints.upload_addresses import UploadAddresses
+from chitram.images.entrypoints.uploaders import Uploaders
 from chitram.images.public import parse_upload_id
 from chitram.images.use_cases.begin_upload import BeginUpload, BeginUploadCommand, BegunUpload
 from chitram.images.use_cases.complete_upload import CompleteUpload, CompleteUploadCommand
@@ -82,7 +82,7 @@ class UploadsController(Controller):
         self,
         request: AnyRequest,
         begin_upload: FromDishka[BeginUpload],
-        authenticator: FromDishka[Authenticator],
+        uploaders: FromDishka[Uploaders],
         addresses: FromDishka[UploadAddresses],
     ) -> Response[BegunUploadBody]:
         """Begin an upload whose bytes go straight to the store.
@@ -90,7 +90,7 @@ class UploadsController(Controller):
         Put the bytes at `url` before `expires_at`, then complete the upload. Until then nothing can
         be read, and what is never completed is removed.
         """
-        principal = await principal_of(request.headers, authenticator)
+        principal = await uploaders.admit(request)
         body = await read_json(request.receive, BeginUploadBody, optional=True)
         begun = await begin_upload(BeginUploadCommand(principal=principal, **msgspec.structs.asdict(body)))
         return _begun(begun, addresses)
@@ -149,8 +149,7 @@ class UploadsController(Controller):
         request: AnyRequest,
         upload_id: Annotated[str, openapi.UPLOAD_ID],
         complete_upload: FromDishka[CompleteUpload],
-        authenticator: FromDishka[Authenticator],
-        slots: FromDishka[UploadSlots],
+        uploaders: FromDishka[Uploaders],
         token_header: Annotated[str | None, HeaderParameter(name="X-Upload-Token")] = None,
         key_header: Annotated[str | None, openapi.IDEMPOTENCY_KEY] = None,
     ) -> Response[UploadBody]:
@@ -159,11 +158,11 @@ class UploadsController(Controller):
         What is refused may be put and completed again until the upload's time is over.
         """
         wanted = parse_upload_id(upload_id)
-        principal = await principal_of(request.headers, authenticator)
+        principal = await uploaders.admit_to_complete(request)
         key = idempotency_key(key_header, principal.user_id)
         digest = parse_repr_digest(joined_lines(request, "repr-digest"))
         body = await read_json(request.receive, CompleteUploadBody, optional=True)
-        async with slots.taken(request.scope["client"]):
+        async with uploaders.turn(request):
             uploaded = await complete_upload(
                 CompleteUploadCommand(
                     upload_id=wanted,

@@ -1,10 +1,11 @@
-"""Taking an image away: what deleting and expiring share."""
+"""Taking an image away, and what was kept of it: what changing, deleting and expiring share."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
 from uuid import UUID
 
+from chitram.accounts.public import Quotas
 from chitram.images.domain.image import Image
 from chitram.images.domain.work import (
     BLOB_ID,
@@ -24,33 +25,34 @@ from chitram.kernel.versions import GONE, UNKNOWN
 _NEEDLESS = (MAKE_RENDITIONS, REMAKE_RENDITIONS, OPTIMISE, DROP_RENDITIONS)
 
 
-async def out_of_sight(removing: Awaitable[bool], caches: ImageCaches, image_id: UUID) -> bool:
-    """Wait for a transaction that removes an image, then make every copy of it unreadable.
+async def out_of_sight(changing: Awaitable[int | None], caches: ImageCaches, image_id: UUID) -> int | None:
+    """Wait for a transaction that changes or removes an image, then make older copies unreadable.
 
     Args:
-        removing: the whole transaction; tells whether it was committed.
+        changing: the whole transaction; gives the oldest version that may be shown from now on,
+            `GONE` for none, or None when nothing was committed.
 
     The outbox row of the same transaction does it again, should this process end in between.
     """
     try:
-        removed = await removing
+        oldest = await changing
     except CommitUncertain:
         await caches.invalidate(image_id, UNKNOWN)
         raise
-    if removed:
-        await caches.invalidate(image_id, GONE)
-    return removed
+    if oldest is not None:
+        await caches.invalidate(image_id, oldest)
+    return oldest
 
 
-async def remove_image(transaction: ImagesUnitOfWork, image: Image) -> bool:
+async def remove_image(transaction: ImagesUnitOfWork, image: Image, quotas: Quotas) -> int | None:
     """Remove an image, and condemn its blob when it was the last to show it.
 
-    The blob's row is locked first, so that counting is exact against uploads of the same content.
-    False when another transaction removed the image before.
+    The blob's row is locked first, so that counting is exact against uploads of the same content,
+    and the account's last. `GONE`, or None when another transaction removed the image before.
     """
-    await transaction.blobs.lock(image.blob_id)
-    if not await transaction.images.remove(image.id):
-        return False
+    blob = await transaction.blobs.lock(image.blob_id)
+    if blob is None or not await transaction.images.remove(image.id):
+        return None
     await transaction.keys.forget(image.id)
     await transaction.outbox.add(PURGE_IMAGE, {IMAGE_ID: str(image.id)})
     if await transaction.images.count_on(image.blob_id) == 0:
@@ -59,4 +61,6 @@ async def remove_image(transaction: ImagesUnitOfWork, image: Image) -> bool:
         for kind in _NEEDLESS:
             await transaction.outbox.discard(kind, payload)
         await transaction.outbox.add(DELETE_BLOB, payload)
-    return True
+    if image.owner_id is not None:
+        await quotas.release(transaction, image.owner_id, blob.byte_size)
+    return GONE

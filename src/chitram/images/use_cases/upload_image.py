@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from chitram.accounts.public import Principal
+from chitram.accounts.public import Principal, Quotas
 from chitram.images.domain.content import Inspection, Received, stored_chunks
 from chitram.images.domain.errors import UploadAlreadyCompleted
 from chitram.images.domain.filename import sanitise_filename
@@ -88,9 +88,10 @@ class GenerationGone(Exception):
 
 
 class UploadImage:
-    """Anyone may upload. Refused with the errors of `images.domain.errors` that name uploads.
+    """Who may upload is decided before the bytes are read, in `entrypoints/uploaders.py`.
 
-    A failure leaves either the whole image or an object without a row, which reconcile removes.
+    Refused with the errors of `images.domain.errors` that name uploads, and with `QuotaExceeded`. A
+    failure leaves either the whole image or an object without a row, which reconcile removes.
     """
 
     def __init__(
@@ -98,12 +99,14 @@ class UploadImage:
         transactions: Transactions,
         blobs: BlobStore,
         inspector: Inspector,
+        quotas: Quotas,
         clock: Clock,
         rules: UploadRules,
     ) -> None:
         self._transactions = transactions
         self._blobs = blobs
         self._inspector = inspector
+        self._quotas = quotas
         self._clock = clock
         self._rules = rules
 
@@ -163,7 +166,7 @@ class UploadImage:
         blob = uploaded.blob
         async with self._transactions.begin() as transaction:
             await transaction.blobs.add(blob, newer_than=self._rules.newest_commit)
-            await _add_image(transaction, command, uploaded)
+            await self._add_image(transaction, command, uploaded)
             await transaction.outbox.add(MAKE_RENDITIONS, {BLOB_ID: str(blob.id)})
             await transaction.commit()
 
@@ -179,7 +182,7 @@ class UploadImage:
             locked = await transaction.blobs.lock(blob.id)
             live = locked is not None and locked.state is BlobState.LIVE
             if locked is not None and live and locked.shard == blob.shard:
-                await _add_image(transaction, command, uploaded)
+                await self._add_image(transaction, command, uploaded)
                 await transaction.commit()
                 return
             if live and restored:
@@ -190,6 +193,23 @@ class UploadImage:
             # It was missing because it was being deleted; it has to go once more.
             await self._discard(blob)
         raise GenerationGone
+
+    async def _add_image(
+        self, transaction: ImagesUnitOfWork, command: UploadCommand, uploaded: UploadedImage
+    ) -> None:
+        """Add an image over a blob that is locked or new, and count it for its owner.
+
+        What only one image can be made of or under is marked.
+        """
+        image = uploaded.image
+        await transaction.images.add(image)
+        if command.completes and not await transaction.uploads.complete(command.completes, image.id):
+            raise UploadAlreadyCompleted
+        if command.held_key:
+            await command.held_key.settle(transaction, image.id, uploaded)
+        # Last, for whoever holds an account's row may wait for no blob's.
+        if image.owner_id is not None:
+            await self._quotas.charge(transaction, image.owner_id, uploaded.blob.byte_size)
 
     async def _discard(self, blob: Blob | None) -> None:
         """Remove an object that no row names; what cannot be removed now is left to reconcile."""
@@ -233,13 +253,3 @@ class UploadImage:
             created_at=now,
             updated_at=now,
         )
-
-
-async def _add_image(transaction: ImagesUnitOfWork, command: UploadCommand, uploaded: UploadedImage) -> None:
-    """Add an image, and mark what only one image can be made of or under."""
-    image = uploaded.image
-    await transaction.images.add(image)
-    if command.completes and not await transaction.uploads.complete(command.completes, image.id):
-        raise UploadAlreadyCompleted
-    if command.held_key:
-        await command.held_key.settle(transaction, image.id, uploaded)

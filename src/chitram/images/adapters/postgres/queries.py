@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import asyncpg
 
 from chitram.images.domain.image import ImageFormat
 from chitram.images.domain.rendition import RenditionFormat
-from chitram.images.queries import ImageView, RenditionView
+from chitram.images.queries import ImageView, ListedImages, RenditionView
+from chitram.kernel.ids import ids_between
 from chitram.platform.database import Reader
 
-_FIND = """
+_VIEW = """
 SELECT i.id, i.blob_id, i.owner_id, i.filename, i.visibility, i.expires_at, i.created_at,
        i.updated_at, i.version, b.shard, b.sha256, b.byte_size, b.format, b.width, b.height,
        b.processing, b.optimised_recipe IS NOT NULL AS optimised,
@@ -20,8 +22,20 @@ SELECT i.id, i.blob_id, i.owner_id, i.filename, i.visibility, i.expires_at, i.cr
            FROM renditions r WHERE r.blob_id = b.id
        ) AS renditions
 FROM images i JOIN blobs b ON b.id = i.blob_id
-WHERE i.id = $1
 """
+_FIND = _VIEW + "WHERE i.id = $1"
+_LIST = """
+WHERE i.id BETWEEN $2 AND $3
+  AND (i.expires_at IS NULL OR i.expires_at > $4)
+  AND ($5::timestamptz IS NULL OR i.created_at > $5)
+  AND ($6::timestamptz IS NULL OR i.created_at < $6)
+  AND ($7::text IS NULL OR i.visibility = $7)
+  AND ($8::text IS NULL OR b.format = $8)
+"""
+_NEWEST = "ORDER BY i.id DESC LIMIT $9"
+# Two statements rather than one condition, for the plan of that would use neither index.
+LIST_OWNED = f"{_VIEW}{_LIST}  AND i.owner_id = $1\n{_NEWEST}"
+LIST_ALL = f"{_VIEW}{_LIST}  AND $1::uuid IS NULL\n{_NEWEST}"
 _SHARD_OF = "SELECT shard FROM blobs WHERE id = $1 AND state = 'live'"
 
 
@@ -46,28 +60,57 @@ class PostgresImageQueries:
     async def find(self, image_id: UUID) -> ImageView | None:
         async with self._reader.connection() as connection:
             row = await connection.fetchrow(_FIND, image_id)
-        if row is None:
-            return None
-        return ImageView(
-            id=row["id"],
-            blob_id=row["blob_id"],
-            shard=row["shard"],
-            owner_id=row["owner_id"],
-            filename=row["filename"],
-            content_type=ImageFormat(row["format"]).media_type,
-            file_size=row["byte_size"],
-            width=row["width"],
-            height=row["height"],
-            checksum=row["sha256"].hex(),
-            visibility=row["visibility"],
-            expires_at=row["expires_at"],
-            created_at=row["created_at"],
-            updated_at=row["updated_at"],
-            version=row["version"],
-            processing=row["processing"],
-            optimised=row["optimised"],
-            renditions=tuple(map(_rendition, row["renditions"])),
-        )
+        return _view(row) if row is not None else None
+
+
+class PostgresImageLists:
+    """Lists on asyncpg, one statement for a page."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def newest(self, wanted: ListedImages, limit: int) -> Sequence[ImageView]:
+        # Ids are made of the moment of creation, so that one range of the index holds the time too.
+        lowest, highest = ids_between(wanted.created_after, wanted.created_before)
+        if wanted.before is not None:
+            highest = min(highest, UUID(int=max(wanted.before.int - 1, 0)))
+        async with self._reader.connection() as connection:
+            rows = await connection.fetch(
+                LIST_ALL if wanted.owner_id is None else LIST_OWNED,
+                wanted.owner_id,
+                lowest,
+                highest,
+                wanted.now,
+                wanted.created_after,
+                wanted.created_before,
+                wanted.visibility,
+                wanted.content_type.removeprefix("image/") if wanted.content_type else None,
+                limit,
+            )
+        return list(map(_view, rows))
+
+
+def _view(row: asyncpg.Record) -> ImageView:
+    return ImageView(
+        id=row["id"],
+        blob_id=row["blob_id"],
+        shard=row["shard"],
+        owner_id=row["owner_id"],
+        filename=row["filename"],
+        content_type=ImageFormat(row["format"]).media_type,
+        file_size=row["byte_size"],
+        width=row["width"],
+        height=row["height"],
+        checksum=row["sha256"].hex(),
+        visibility=row["visibility"],
+        expires_at=row["expires_at"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        version=row["version"],
+        processing=row["processing"],
+        optimised=row["optimised"],
+        renditions=tuple(map(_rendition, row["renditions"])),
+    )
 
 
 def _rendition(row: asyncpg.Record) -> RenditionView:

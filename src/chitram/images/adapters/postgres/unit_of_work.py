@@ -79,6 +79,10 @@ class PostgresBlobs:
         )
         return blob_from(row) if row is not None else None
 
+    async def get(self, blob_id: UUID) -> Blob | None:
+        row = await self._session.get(BlobRow, blob_id)
+        return blob_from(row) if row is not None else None
+
     async def lock(self, blob_id: UUID) -> Blob | None:
         row = await self._session.get(BlobRow, blob_id, with_for_update=True, populate_existing=True)
         return blob_from(row) if row is not None else None
@@ -164,8 +168,24 @@ class PostgresImages:
         row = await self._session.get(ImageRow, image_id)
         return image_from(row) if row is not None else None
 
+    async def lock(self, image_id: UUID) -> Image | None:
+        row = await self._session.get(ImageRow, image_id, with_for_update=True, populate_existing=True)
+        return image_from(row) if row is not None else None
+
     async def add(self, image: Image) -> None:
         self._session.add(row_of_image(image))
+
+    async def update(self, image: Image) -> None:
+        await self._session.execute(
+            update(ImageRow)
+            .where(ImageRow.id == image.id)
+            .values(
+                filename=image.filename,
+                visibility=image.visibility.value,
+                version=image.version,
+                updated_at=image.updated_at,
+            )
+        )
 
     async def remove(self, image_id: UUID) -> bool:
         removed = await self._session.scalar(
