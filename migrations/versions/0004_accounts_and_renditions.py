@@ -54,7 +54,7 @@ def _accounts() -> None:
         _time("expires_at"),
         _time("revoked_at", nullable=True),
         # A keyed hash of where somebody signed in from, who knew the password.
-        sa.Column("origin", pg.BYTEA()),
+        sa.Column("origin", sa.Text()),
         sa.ForeignKeyConstraint(
             ["user_id"], ["users.id"], name="fk_sessions_user_id_users", ondelete="CASCADE"
         ),

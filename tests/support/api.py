@@ -107,8 +107,9 @@ async def running_api(
         "VALKEY_URL": valkey_url,
         "DATA_DIR": data_dir,
         "SECRET_KEYS": SECRET_KEY,
-        # Tests upload more in a minute than one client may.
+        # Tests do more in a minute than one client may.
         "UPLOADS_PER_MINUTE": 0,
+        "LOGINS_PER_MINUTE": 0,
         **(settings or {}),
     }
     environment |= {f"{PREFIX}{name}": str(value) for name, value in given.items()}

@@ -112,7 +112,11 @@ class Users(Protocol):
         """Raises `EmailTaken`."""
         ...
 
-    async def find(self, email: Email) -> User | None: ...
+    async def find(self, email: Email, origin: str | None = None) -> tuple[User, bool] | None:
+        """The account of an address, and whether somebody signed in to it from `origin` before."""
+        ...
+
+    async def get(self, user_id: UUID) -> User | None: ...
 
     async def lock(self, user_id: UUID) -> User | None:
         """Read an account as it is now and keep it from changing until the transaction ends."""
@@ -148,12 +152,11 @@ class Sessions(Protocol):
         """End all open sessions of an account but so many of the newest; returns the ended ones."""
         ...
 
-    async def clear(self, *, ended: datetime, revoked: datetime, used: datetime, limit: int) -> int:
+    async def clear(self, *, over: datetime, used: datetime, limit: int) -> int:
         """Remove what is over: at most `limit` sessions and as many tokens; returns how many of both.
 
         Args:
-            ended: sessions that expired before.
-            revoked: sessions that were revoked before.
+            over: sessions that expired or were revoked before.
             used: tokens that were used before.
             limit: bounds one transaction.
         """
@@ -216,6 +219,6 @@ class SignInLimit(Protocol):
         """Count one attempt. Raises a refusal that says when to come back."""
         ...
 
-    def origin(self, client: str) -> bytes:
+    def origin(self, client: str) -> str:
         """A hash that tells clients apart, and says nothing of them to whoever reads the database."""
         ...

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from datetime import timedelta
 
 from dishka import Provider, Scope, provide
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from chitram.accounts.adapters.access_tokens import JwtAccessTokens
 from chitram.accounts.adapters.authenticator import OncePerRequest, TokenAuthenticator
+from chitram.accounts.adapters.emails import read_email
+from chitram.accounts.adapters.passwords import Argon2Hasher, RankedPasswords
 from chitram.accounts.adapters.postgres.audit import PostgresAuditLog
 from chitram.accounts.adapters.postgres.credential_queries import (
     PostgresApiKeyQueries,
     PostgresCredentialQueries,
 )
 from chitram.accounts.adapters.postgres.key_uses import PostgresKeyUses
-from chitram.accounts.adapters.postgres.queries import PostgresSessionQueries
+from chitram.accounts.adapters.postgres.queries import PostgresAccountQueries, PostgresSessionQueries
 from chitram.accounts.adapters.postgres.quotas import PostgresQuotas
+from chitram.accounts.adapters.postgres.unit_of_work import PostgresAccountTransactions
 from chitram.accounts.adapters.session_cache import (
     CachedApiKeys,
     CachedSessions,
@@ -27,12 +31,33 @@ from chitram.accounts.adapters.session_cache import (
     shared_api_keys,
     shared_sessions,
 )
-from chitram.accounts.ports import AccessTokens, KeyUses, SessionCache
+from chitram.accounts.adapters.sign_in_limit import RateLimitedSignIn
+from chitram.accounts.ports import (
+    AccessTokens,
+    AccountTransactions,
+    CommonPasswords,
+    EmailReader,
+    KeyUses,
+    PasswordHasher,
+    SessionCache,
+    SignInLimit,
+)
 from chitram.accounts.public import AuditLog, Authenticator, Quotas
-from chitram.accounts.queries import ApiKeyQueries, CredentialQueries, SessionQueries
+from chitram.accounts.queries import AccountQueries, ApiKeyQueries, CredentialQueries, SessionQueries
+from chitram.accounts.use_cases.change_account import ChangeAccount
+from chitram.accounts.use_cases.clear_sessions import ClearSessions
+from chitram.accounts.use_cases.create_admin import CreateAdmin
+from chitram.accounts.use_cases.end_session import EndSession
+from chitram.accounts.use_cases.opening import SessionOpener, SessionRules
+from chitram.accounts.use_cases.refresh_session import RefreshSession
+from chitram.accounts.use_cases.register_user import RegisterUser, RegistrationRules
+from chitram.accounts.use_cases.set_password import SetPassword
+from chitram.accounts.use_cases.sign_in import SignIn
 from chitram.kernel.clock import Clock
 from chitram.kernel.errors import DatabaseUnavailable
 from chitram.platform.database import Reader
+from chitram.platform.outbox import Relay
+from chitram.platform.rate_limits.limits import RateLimits
 from chitram.platform.settings import Settings
 from chitram.platform.shared_cache.upkeep import beside, repeat
 from chitram.platform.valkey import ValkeyGuard
@@ -52,6 +77,7 @@ class AccountsProvider(Provider):
     credential_queries = provide(PostgresCredentialQueries, provides=CredentialQueries)
     session_queries = provide(PostgresSessionQueries, provides=SessionQueries)
     audit_log = provide(PostgresAuditLog, provides=AuditLog)
+    common_passwords = provide(RankedPasswords, provides=CommonPasswords)
 
     @provide
     def shared_sessions(self, guard: ValkeyGuard) -> SharedSessions:
@@ -83,3 +109,49 @@ class AccountsProvider(Provider):
     @provide
     def quotas(self, settings: Settings) -> Quotas:
         return PostgresQuotas(settings.quota_bytes, settings.quota_images)
+
+    @provide
+    def transactions(self, sessions: async_sessionmaker[AsyncSession], relay: Relay) -> AccountTransactions:
+        return PostgresAccountTransactions(sessions, relay)
+
+    @provide
+    def account_queries(self, reader: Reader, settings: Settings) -> AccountQueries:
+        return PostgresAccountQueries(reader, settings.quota_bytes, settings.quota_images)
+
+    @provide
+    def hasher(self) -> Iterator[PasswordHasher]:
+        hasher = Argon2Hasher()
+        yield hasher
+        hasher.close()
+
+    @provide
+    def read_email(self) -> EmailReader:
+        return read_email
+
+    @provide
+    def sign_in_limit(self, limits: RateLimits, settings: Settings) -> SignInLimit:
+        return RateLimitedSignIn(limits, settings.secret_keys)
+
+    @provide
+    def session_rules(self, settings: Settings) -> SessionRules:
+        return SessionRules(timedelta(seconds=settings.refresh_token_seconds))
+
+    @provide
+    def registration_rules(self, settings: Settings) -> RegistrationRules:
+        return RegistrationRules(is_open=settings.registration == "open")
+
+
+class AccountsUseCases(Provider):
+    """What accounts can do."""
+
+    scope = Scope.APP
+
+    opener = provide(SessionOpener)
+    register_user = provide(RegisterUser)
+    sign_in = provide(SignIn)
+    refresh_session = provide(RefreshSession)
+    end_session = provide(EndSession)
+    clear_sessions = provide(ClearSessions)
+    create_admin = provide(CreateAdmin)
+    change_account = provide(ChangeAccount)
+    set_password = provide(SetPassword)

@@ -19,7 +19,8 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
         user_id: whose it is.
         is_active: whether the account is.
         is_admin: whether the account is an administrator's.
-        expires_at: when the session ends unless it is renewed before.
+        expires_at: when the session ends unless it is renewed before; what is remembered of one that
+            seems over may be outdated.
         revoked: whether it was ended: by signing out, by an administrator, or by a stolen token.
     """
 
@@ -80,23 +81,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     quota_images: int | None
 
 
-class CredentialsView(msgspec.Struct, frozen=True, kw_only=True):
-    """What signing in to an account takes.
-
-    `familiar` says whether somebody who knew the password has come from this origin before.
-    """
-
-    user_id: UUID
-    password_hash: str
-    is_active: bool
-    familiar: bool
-
-
 class AccountQueries(Protocol):
     """Reads accounts, from the primary."""
 
     async def find(self, user_id: UUID) -> AccountView | None: ...
-
-    async def credentials(self, email_key: str, origin: bytes | None) -> CredentialsView | None:
-        """What signing in to the account of an address takes; `origin` is a hash of who asks."""
-        ...

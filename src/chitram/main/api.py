@@ -18,7 +18,10 @@ from litestar.datastructures import Headers
 from litestar.types import ASGIApp, ControllerRouterHandler, Scope
 
 from chitram.accounts.adapters.authenticator import TokenAuthenticator
+from chitram.accounts.entrypoints.http import AuthController
 from chitram.accounts.public import Authenticator, principal_of
+from chitram.accounts.use_cases.register_user import RegisterUser
+from chitram.accounts.use_cases.sign_in import SignIn
 from chitram.delivery.entrypoints.http import HANDLERS as DELIVERY_HANDLERS
 from chitram.delivery.ports import Delivery, ImageReads
 from chitram.images.entrypoints.http import ImagesController
@@ -49,6 +52,7 @@ from chitram.platform.slot_locks import SlotLocks
 from chitram.platform.spool import make_spool
 
 ROUTES: list[ControllerRouterHandler] = [
+    AuthController,
     ImagesController,
     UploadsController,
     *OWNING_HANDLERS,
@@ -110,6 +114,8 @@ async def _lifespan(container: AsyncContainer, settings: Settings) -> AsyncItera
             DeleteImage,
             ImageReads,
             TokenAuthenticator,
+            RegisterUser,
+            SignIn,
             Delivery,
             UploadSlots,
             RateLimits,

@@ -11,7 +11,7 @@ from dishka.integrations.litestar import LitestarProvider
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from valkey.asyncio import Valkey
 
-from chitram.accounts.providers import AccountsProvider
+from chitram.accounts.providers import AccountsProvider, AccountsUseCases
 from chitram.delivery.entrypoints.jobs import PurgeImageJob
 from chitram.delivery.providers import DeliveryProvider, MetadataCacheProvider
 from chitram.images.entrypoints.jobs import (
@@ -175,6 +175,7 @@ def make_container(settings: Settings, *others: Provider) -> AsyncContainer:
     return make_async_container(
         PlatformProvider(),
         AccountsProvider(),
+        AccountsUseCases(),
         ImagesAdapters(),
         ImagesUseCases(),
         DeliveryProvider(),

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from dishka import AsyncContainer
 
+from chitram.accounts.use_cases.clear_sessions import ClearSessions
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.clear_uploads import ClearUploads
 from chitram.images.use_cases.expire_images import ExpireImages
@@ -20,6 +21,7 @@ SWEEP = timedelta(seconds=2)
 EXPIRE = timedelta(seconds=10)
 CLEAR = timedelta(minutes=1)
 FORGET = timedelta(minutes=10)
+SESSIONS = timedelta(minutes=10)
 BACKFILL = timedelta(hours=1)
 
 
@@ -33,6 +35,7 @@ async def make_rounds(container: AsyncContainer, sweep: Sweep) -> Sequence[Round
         Round("expire", await container.get(ExpireImages), every=EXPIRE),
         Round("uploads", await container.get(ClearUploads), every=CLEAR),
         Round("idempotency keys", await container.get(ForgetKeys), every=FORGET),
+        Round("sessions", await container.get(ClearSessions), every=SESSIONS),
         Round("backfill", await container.get(BackfillDimensions), every=BACKFILL),
         Round("reconcile", lambda: reconcile(ReconcileCommand(grace, apply=True)), hour=settings.upkeep_hour),
     ]

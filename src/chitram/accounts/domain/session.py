@@ -33,7 +33,7 @@ class Session:
     last_used_at: datetime
     expires_at: datetime
     revoked_at: datetime | None = None
-    origin: bytes | None = None
+    origin: str | None = None
 
 
 def new_refresh_token() -> str:

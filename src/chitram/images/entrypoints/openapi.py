@@ -16,7 +16,7 @@ from litestar.openapi.spec import (
 )
 from litestar.params import HeaderParameter, Parameter
 
-from chitram.platform.http.openapi import RATE_LIMITED, refusal
+from chitram.platform.http.openapi import RATE_LIMITED, json_request, refusal
 
 IMAGE_ID = Parameter(description="Id of the image", schema_extra={"format": "uuid"})
 UPLOAD_ID = Parameter(description="Id of the upload, not of an image", schema_extra={"format": "uuid"})
@@ -158,7 +158,7 @@ class BeginsUpload(Operation):
                 type=OpenAPIType.INTEGER, minimum=1, description="Bytes; one that is too large is refused now"
             ),
         }
-        self.request_body = _json(properties)
+        self.request_body = json_request(properties, required=False)
 
 
 @dataclass
@@ -174,7 +174,7 @@ class CompletesUpload(Operation):
     """An operation whose body may hold the token of an anonymous upload."""
 
     def __post_init__(self) -> None:
-        self.request_body = _json({"upload_token": _TEXT})
+        self.request_body = json_request({"upload_token": _TEXT}, required=False)
 
 
 @dataclass
@@ -182,9 +182,5 @@ class ChangesImage(Operation):
     """An operation whose body says what is to be another."""
 
     def __post_init__(self) -> None:
-        self.request_body = _json({"filename": _TEXT, "visibility": _OPTIONS["visibility"]})
-
-
-def _json(properties: dict[str, Schema]) -> RequestBody:
-    schema = Schema(type=OpenAPIType.OBJECT, properties={**properties}, additional_properties=False)
-    return RequestBody({"application/json": OpenAPIMediaType(schema=schema)}, required=False)
+        properties = {"filename": _TEXT, "visibility": _OPTIONS["visibility"]}
+        self.request_body = json_request(properties, required=False)

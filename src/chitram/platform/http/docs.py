@@ -15,6 +15,7 @@ from litestar.types import ControllerRouterHandler
 from swagger_ui_bundle import swagger_ui_path
 
 from chitram import __version__
+from chitram.platform.http.openapi import SECURITY_SCHEMES
 
 _ASSETS = {
     "swagger-ui.css": "text/css",
@@ -63,6 +64,7 @@ def openapi_document(route_handlers: list[ControllerRouterHandler]) -> dict[str,
             description='Upload images, get links. Every error is `{"error": {code, message, details}}`.',
             license=License(name="MIT", identifier="MIT"),
             use_handler_docstrings=True,
+            components=SECURITY_SCHEMES,
         ),
         logging_config=None,
     )

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from litestar import HttpMethod
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import (
+    Components,
+    OpenAPIMediaType,
+    OpenAPIType,
+    RequestBody,
+    Schema,
+    SecurityScheme,
+)
 
 from chitram.platform.http.errors import ErrorBody
 
@@ -17,6 +25,26 @@ def refusal(*codes: str) -> ResponseSpec:
 
 
 RATE_LIMITED = refusal("RATE_LIMIT_EXCEEDED")
+
+# Whoever sends an access token or an API key.
+SIGNED_IN: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
+SECURITY_SCHEMES = Components(
+    security_schemes={
+        "bearer": SecurityScheme(type="http", scheme="bearer", description="An access token or an API key"),
+        "apiKey": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
+    }
+)
+
+
+def json_request(properties: Mapping[str, Schema], *, required: bool) -> RequestBody:
+    """Describe a body that is a JSON object, all of whose `properties` are required if it is."""
+    schema = Schema(
+        type=OpenAPIType.OBJECT,
+        properties={**properties},
+        required=list(properties) if required else None,
+        additional_properties=False,
+    )
+    return RequestBody({"application/json": OpenAPIMediaType(schema=schema)}, required=required)
 
 
 def reads(noun: str) -> Callable[..., str]:

@@ -58,17 +58,17 @@ def rate_limit_headers(policy: Policy, decision: Decision) -> dict[str, str]:
 
 
 class Meter:
-    """What one request takes of its limit."""
+    """What one request takes of its limit; `client` is whom it counts."""
 
     def __init__(self, limits: RateLimits, policy: Policy, client: str) -> None:
         self._limits = limits
         self._policy = policy
-        self._client = client
+        self.client = client
         self._last: Decision | None = None
 
     async def charge(self) -> None:
         """Take one unit. Raises `RateLimitExceeded`."""
-        self._last = await self._limits.take(self._policy, self._client)
+        self._last = await self._limits.take(self._policy, self.client)
         if self._last and not self._last.allowed:
             raise RateLimitExceeded(self._policy, self._last)
 
@@ -85,6 +85,12 @@ async def charge(request: Request[Any, Any, State]) -> None:
     meter: Meter | None = request.scope["state"].get(_METER)
     if meter:
         await meter.charge()
+
+
+def client_of(request: Request[Any, Any, State]) -> str | None:
+    """Whom the limit of a request counts; None when nothing limits it."""
+    meter: Meter | None = request.scope["state"].get(_METER)
+    return meter.client if meter else None
 
 
 class RateLimiting(ASGIMiddleware):
@@ -132,7 +138,7 @@ class RateLimiting(ASGIMiddleware):
         address = parse_address(scope["client"][0]) if scope["client"] else None
         if policy is None or (address is not None and address in self._unlimited):
             return None
-        account = await self._account_of(scope)
+        account = None if policy.by_address else await self._account_of(scope)
         return Meter(limits, policy, f"account:{account}" if account else _address_key(address))
 
 

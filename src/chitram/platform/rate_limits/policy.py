@@ -10,6 +10,10 @@ from chitram.platform.settings import Settings
 
 MICROSECONDS = 1_000_000
 WINDOW_SECONDS = 60
+# A household or an office shares an address, and each of its people renews a session in a while.
+_REFRESHES = 6
+# So that whoever has one address alone cannot use up what all strangers have together.
+_STRANGERS = 3
 # Steps of a direct upload after its beginning, which takes a unit of the uploads themselves.
 _STEPS = 2
 
@@ -18,6 +22,11 @@ UPLOADS = "uploads"
 UPLOAD_STEPS = "upload-steps"
 READS = "reads"
 LOGINS = "logins"
+# Attempts of strangers to sign in to one account, wherever they are.
+ACCOUNT_LOGINS = "account-logins"
+REFRESHES = "refreshes"
+_ALWAYS = {LOGINS, ACCOUNT_LOGINS}
+_BY_ADDRESS = {LOGINS, REFRESHES}
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -27,11 +36,13 @@ class Policy(msgspec.Struct, frozen=True):
         name: what clients and keys call it.
         limit: units a minute, at least 1.
         always: still holds, in each process by itself, when Valkey does not answer.
+        by_address: counts by address also whoever says which account they are, for one may have many.
     """
 
     name: str
     limit: int
     always: bool = False
+    by_address: bool = False
 
     def check_cost(self, cost: int) -> None:
         """Raises `ValueError` for units that could never be taken at once."""
@@ -79,7 +90,10 @@ def policies_from_settings(settings: Settings) -> dict[str, Policy | None]:
         UPLOAD_STEPS: _STEPS * settings.uploads_per_minute,
         READS: settings.reads_per_minute,
         LOGINS: settings.logins_per_minute,
+        ACCOUNT_LOGINS: _STRANGERS * settings.logins_per_minute,
+        REFRESHES: _REFRESHES * settings.logins_per_minute,
     }
     return {
-        name: Policy(name, limit, always=name == LOGINS) if limit else None for name, limit in limits.items()
+        name: Policy(name, limit, always=name in _ALWAYS, by_address=name in _BY_ADDRESS) if limit else None
+        for name, limit in limits.items()
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from chitram.accounts.queries import AccountView, CredentialsView, SessionView
+from chitram.accounts.queries import AccountView, SessionView
 from chitram.platform.database import Reader
 
 _SESSION = """
@@ -12,18 +12,12 @@ SELECT s.id, s.user_id, u.is_active, u.is_admin, s.expires_at, s.revoked_at IS N
 FROM sessions s JOIN users u ON u.id = s.user_id
 WHERE s.id = $1
 """
-
 # A quota of zero is none.
 _ACCOUNT = """
 SELECT id, email, is_active, is_admin, created_at, used_bytes, used_images,
        nullif(coalesce(quota_bytes, $2), 0) AS quota_bytes,
        nullif(coalesce(quota_images, $3), 0) AS quota_images
 FROM users WHERE id = $1
-"""
-_CREDENTIALS = """
-SELECT u.id AS user_id, u.password_hash, u.is_active,
-       EXISTS (SELECT FROM sessions s WHERE s.user_id = u.id AND s.origin = $2) AS familiar
-FROM users u WHERE u.email_key = $1
 """
 
 
@@ -65,8 +59,3 @@ class PostgresAccountQueries:
         async with self._reader.connection() as connection:
             row = await connection.fetchrow(_ACCOUNT, user_id, *self._quotas)
         return AccountView(**row) if row else None
-
-    async def credentials(self, email_key: str, origin: bytes | None) -> CredentialsView | None:
-        async with self._reader.connection() as connection:
-            row = await connection.fetchrow(_CREDENTIALS, email_key, origin)
-        return CredentialsView(**row) if row else None

@@ -52,7 +52,7 @@ class SessionRow(DefaultBase):
     last_used_at: Mapped[datetime] = mapped_column(_TIME)
     expires_at: Mapped[datetime] = mapped_column(_TIME)
     revoked_at: Mapped[datetime | None] = mapped_column(_TIME)
-    origin: Mapped[bytes | None] = mapped_column(BYTEA)
+    origin: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         Index("ix_sessions_user_id", "user_id"),

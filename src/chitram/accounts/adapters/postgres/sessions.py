@@ -86,9 +86,9 @@ class PostgresSessions:
         )
         return list(revoked)
 
-    async def clear(self, *, ended: datetime, revoked: datetime, used: datetime, limit: int) -> int:
-        over = or_(SessionRow.expires_at < ended, SessionRow.revoked_at < revoked)
-        sessions = select(SessionRow.id).where(over).limit(limit).with_for_update(skip_locked=True)
+    async def clear(self, *, over: datetime, used: datetime, limit: int) -> int:
+        is_over = or_(SessionRow.expires_at < over, SessionRow.revoked_at < over)
+        sessions = select(SessionRow.id).where(is_over).limit(limit).with_for_update(skip_locked=True)
         tokens = select(RefreshTokenRow.token_hash).where(RefreshTokenRow.used_at < used).limit(limit)
         removed = 0
         for statement in (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import Text, exists, literal, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chitram.accounts.adapters.postgres.rows import UserRow, row_of_user, user_from
+from chitram.accounts.adapters.postgres.rows import SessionRow, UserRow, row_of_user, user_from
 from chitram.accounts.domain.errors import EmailTaken
 from chitram.accounts.domain.user import Email, User
 
@@ -29,8 +29,17 @@ class PostgresUsers:
         except IntegrityError as error:
             raise _violation(error) from error
 
-    async def find(self, email: Email) -> User | None:
-        row = await self._session.scalar(select(UserRow).where(UserRow.email_key == email.key))
+    async def find(self, email: Email, origin: str | None = None) -> tuple[User, bool] | None:
+        # One statement, so that it takes the same whether or not there is such an account.
+        familiar = exists().where(
+            SessionRow.user_id == UserRow.id, SessionRow.origin == literal(origin, Text)
+        )
+        statement = select(UserRow, familiar).where(UserRow.email_key == email.key)
+        found = (await self._session.execute(statement)).one_or_none()
+        return (user_from(found[0]), found[1]) if found else None
+
+    async def get(self, user_id: UUID) -> User | None:
+        row = await self._session.get(UserRow, user_id)
         return user_from(row) if row is not None else None
 
     async def lock(self, user_id: UUID) -> User | None:
