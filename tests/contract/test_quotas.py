@@ -59,7 +59,7 @@ class Accounts:
             return self.transactions.tables.audit
         assert self.database
         async with self.database.sessions() as session:
-            rows = await session.scalars(select(AuditRow).order_by(AuditRow.id))
+            rows = await session.scalars(select(AuditRow).order_by(AuditRow.subject))
             return [AuditLine(row.actor_id, row.action, row.subject, row.details) for row in rows]
 
     async def charge(self, quotas: Quotas, user_id: UUID, byte_size: int) -> None:
