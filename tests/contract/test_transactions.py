@@ -99,6 +99,29 @@ async def test_what_was_committed_is_there_with_every_field(transactions: Transa
         assert await transaction.blobs.lock(blob.id) == blob
 
 
+async def test_an_image_is_changed_under_its_lock(transactions: Transactions) -> None:
+    blob = a_blob()
+    image, other = an_image(blob), an_image(blob)
+    await keep(transactions, blob, image, other)
+    changed = replace(
+        image,
+        filename="b.png",
+        visibility=Visibility.PUBLIC,
+        version=2,
+        updated_at=datetime.now(UTC) + HOUR,
+    )
+    async with transactions.begin() as transaction:
+        assert await transaction.images.lock(image.id) == image
+        assert await transaction.images.lock(uuid4()) is None
+        assert await transaction.blobs.get(blob.id) == blob
+        assert await transaction.blobs.get(uuid4()) is None
+        await transaction.images.update(changed)
+        await transaction.commit()
+    async with transactions.begin() as transaction:
+        assert await transaction.images.get(image.id) == changed
+        assert await transaction.images.get(other.id) == other
+
+
 async def test_what_was_not_committed_is_not_there(transactions: Transactions) -> None:
     blob = a_blob()
     async with transactions.begin() as transaction:
