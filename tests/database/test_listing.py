@@ -1,0 +1,150 @@
+"""Lists of images, on real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from chitram.images.adapters.postgres.queries import LIST_ALL, LIST_OWNED, PostgresImageLists
+from chitram.images.queries import ListedImages
+from chitram.kernel.ids import ids_between, new_id
+from tests.support.database import Database
+
+OWNER, OTHER = uuid4(), uuid4()
+START = datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+async def add(
+    database: Database, created: Sequence[datetime], *, owner: UUID | None = OWNER, **fields: Any
+) -> list[UUID]:
+    """Add images of one new blob, one for each moment; their ids."""
+    connection = await asyncpg.connect(database.url)
+    blob_id, ids = new_id(START), [new_id(moment) for moment in created]
+    await connection.execute(
+        "INSERT INTO blobs (id, sha256, byte_size, format, width, height, shard, state)"
+        " VALUES ($1, sha256($2), 1000, $3, 64, 48, 'local', 'live')",
+        *(blob_id, blob_id.bytes, fields.get("format", "jpeg")),
+    )
+    await connection.copy_records_to_table(
+        "images",
+        columns=[
+            *("id", "blob_id", "owner_id", "filename", "visibility"),
+            *("created_at", "updated_at", "expires_at"),
+        ],
+        records=[
+            (
+                *(image_id, blob_id, owner, "made.jpg", fields.get("visibility", "unlisted")),
+                *(moment, moment, fields.get("expires_at")),
+            )
+            for image_id, moment in zip(ids, created, strict=True)
+        ],
+    )
+    await connection.close()
+    return ids
+
+
+async def listed(
+    database: Database, limit: int = 100, *, owner: UUID | None = OWNER, **wanted: Any
+) -> list[UUID]:
+    wanted.setdefault("now", START + timedelta(days=1))
+    views = await PostgresImageLists(database.reader).newest(ListedImages(owner_id=owner, **wanted), limit)
+    return [view.id for view in views]
+
+
+async def test_lists_the_owners_images_newest_first_and_nobody_elses(database: Database) -> None:
+    ids = await add(database, [START + number * SECOND for number in range(5)])
+    others = await add(database, [START + 9 * SECOND], owner=OTHER)
+    nobodys = await add(database, [START + 10 * SECOND], owner=None)
+    assert await listed(database) == ids[::-1]
+    assert await listed(database, owner=uuid4()) == []
+    assert await listed(database, owner=None) == [*nobodys, *others, *ids[::-1]]
+
+
+async def test_pages_meet_without_a_gap_or_an_overlap(database: Database) -> None:
+    ids = sorted(await add(database, [START] * 25), reverse=True)
+    pages, before = [], None
+    while page := await listed(database, 10, before=before):
+        pages.append(page)
+        before = page[-1]
+    assert [len(page) for page in pages] == [10, 10, 5]
+    assert [image_id for page in pages for image_id in page] == ids
+
+
+@pytest.mark.parametrize("step", [timedelta(microseconds=1), timedelta(milliseconds=1), SECOND])
+async def test_a_range_of_time_is_exact_and_without_its_ends(database: Database, step: timedelta) -> None:
+    moments = [START + number * step for number in range(-2, 3)]
+    ids = await add(database, moments)
+    assert set(await listed(database, created_after=START)) == set(ids[3:])
+    assert set(await listed(database, created_before=START)) == set(ids[:2])
+    both: dict[str, Any] = {"created_after": moments[0], "created_before": moments[-1]}
+    assert set(await listed(database, **both)) == set(ids[1:4])
+
+
+async def test_filters_by_type_and_visibility_and_leaves_out_what_has_expired(database: Database) -> None:
+    now = START + timedelta(days=1)
+    (png,) = await add(database, [START], format="png")
+    (private,) = await add(database, [START + SECOND], visibility="private")
+    (later,) = await add(database, [START + 2 * SECOND], expires_at=now + SECOND)
+    await add(database, [START + 3 * SECOND], expires_at=now)
+    assert await listed(database) == [later, private, png]
+    assert await listed(database, content_type="image/png") == [png]
+    assert await listed(database, content_type="image/jpeg") == [later, private]
+    assert await listed(database, visibility="private") == [private]
+    assert await listed(database, visibility="public") == []
+
+
+async def test_times_beyond_all_ids_are_no_error(database: Database) -> None:
+    ids = await add(database, [START])
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    assert await listed(database, created_after=first, created_before=last) == ids
+    assert await listed(database, created_before=first) == await listed(database, created_after=last) == []
+
+
+def test_every_id_lies_between_the_moments_around_it() -> None:
+    moment = START
+    for _ in range(2000):
+        lowest, highest = ids_between(moment, moment)
+        assert lowest < new_id(moment) < highest
+        moment += timedelta(microseconds=1009)
+
+
+@pytest.mark.parametrize("generic", [False, True], ids=["planned-for-the-values", "planned-once"])
+@pytest.mark.parametrize(
+    ("statement", "owner", "index"),
+    [(LIST_OWNED, OWNER, "ix_images_owner_id_id"), (LIST_ALL, None, "pk_images")],
+    ids=["owned", "all"],
+)
+async def test_a_page_is_read_from_an_index_in_order(
+    database: Database, statement: str, owner: UUID | None, index: str, *, generic: bool
+) -> None:
+    await add(database, [START + number * SECOND for number in range(10_000)])
+    await add(database, [START + number * SECOND for number in range(10_000)], owner=OTHER)
+    connection = await asyncpg.connect(database.url)
+    try:
+        await connection.execute("ANALYZE images; ANALYZE blobs")
+        await connection.execute(f"SET plan_cache_mode = force_{'generic' if generic else 'custom'}_plan")
+        lowest, highest = ids_between(START + 1000 * SECOND, START + 9000 * SECOND)
+        plan = await connection.fetchval(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}",
+            *(owner, lowest, highest, START, START, None, "unlisted", "jpeg", 21),
+        )
+    finally:
+        await connection.close()
+    scan = next(node for node in nodes(json.loads(plan)[0]["Plan"]) if node.get("Relation Name") == "images")
+    assert (scan["Node Type"], scan["Scan Direction"]) == ("Index Scan", "Backward")
+    assert scan["Index Name"] == index
+    assert "id >=" in scan["Index Cond"].replace("i.", "")
+    # No more rows than are shown, for no sorting is between.
+    assert scan["Actual Rows"] <= 21
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """All nodes of a plan."""
+    return [plan, *(node for child in plan.get("Plans", []) for node in nodes(child))]
