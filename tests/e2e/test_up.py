@@ -22,6 +22,9 @@ from tests.support.up import Site, Up, new_site, running_up
 UPLOADS = 200
 CLIENTS = 8
 RECOVER_SECONDS = 60
+# Longest sides, and the others of a photo of 3 to 4.
+THUMBNAILS = {"small": (150, 112), "medium": (300, 225), "large": (600, 450)}
+RESOURCES = ("", "/file", "/thumbnail?size=small", "/thumbnail", "/thumbnail?size=large", "/optimised")
 
 
 @pytest.fixture
@@ -43,11 +46,13 @@ async def test_a_photo_from_the_camera_makes_the_whole_round(site: Site) -> None
         assert (part.status_code, part.content) == (206, file.content[:100])
         fresh = await up.client.get(body["url"], headers={"if-none-match": file.headers["etag"]})
         assert fresh.status_code == 304
+        await processed(up, body["id"])
+        await check_renditions(up, body["id"], body["file_size"])
         # For a proxy that delivers files and is in the group that owns them.
         objects = site.data_dir / "objects"
         modes = {
             (path.is_dir(), stat.S_IMODE(path.stat().st_mode))
-            for path in (objects, *objects.glob("blobs/**/*"))
+            for path in (objects, *objects.glob("blobs/**/*"), *objects.glob("renditions/**/*"))
         }
         assert modes == {(True, 0o750), (False, 0o640)}
     async with running_up(site) as up:  # a second start goes on with the same data
@@ -55,7 +60,8 @@ async def test_a_photo_from_the_camera_makes_the_whole_round(site: Site) -> None
         path = f"/api/v1/images/{body['id']}"
         gone = await up.client.delete(path, params={"delete_token": body["delete_token"]})
         assert gone.status_code == 204
-        assert (await up.client.get(path)).status_code == 404
+        for resource in RESOURCES:
+            assert (await up.client.get(f"{path}{resource}")).status_code == 404
         async with asyncio.timeout(RECOVER_SECONDS):
             while site.objects():
                 await asyncio.sleep(0.05)
@@ -77,7 +83,9 @@ async def test_variables_meant_for_another_postgresql_do_no_harm(
 
 async def test_admin_works_beside_the_running_stack(site: Site) -> None:
     async with running_up(site) as up:
-        await up.client.post("/api/v1/images", content=jpeg())
+        uploaded = await up.client.post("/api/v1/images", content=jpeg())
+        await processed(up, uploaded.json()["id"])
+        kept = site.objects()
         lost = site.data_dir / "objects" / "blobs" / "00"
         lost.mkdir(parents=True, exist_ok=True)
         name = "01a20406-66a0-711c-ab4d-9b7193034600"
@@ -89,9 +97,36 @@ async def test_admin_works_beside_the_running_stack(site: Site) -> None:
         status, report = await site.run("admin", "reconcile", "--apply", "--grace-seconds", "0")
         assert status == 0, report
         assert "removed:                 1" in report
-        assert len(site.objects()) == 1
+        assert site.objects() == kept
         assert await site.run("admin", "jobs") == (0, "given up: 0\n")
         assert await site.run("admin", "jobs", "--requeue") == (0, "requeued: 0\n")
+
+
+async def processed(up: Up, image_id: str) -> None:
+    """Wait until everything is made of an image that will be."""
+    path = f"/api/v1/images/{image_id}"
+    async with asyncio.timeout(RECOVER_SECONDS):
+        while (await up.client.get(path)).json()["processing"] == "pending":
+            await asyncio.sleep(0.05)
+        while (await up.client.head(f"{path}/optimised")).status_code == 404:
+            await asyncio.sleep(0.05)
+
+
+async def check_renditions(up: Up, image_id: str, file_size: int) -> None:
+    """What was made of an upright photo of 3 to 4 is what it says, and shows all of it."""
+    path = f"/api/v1/images/{image_id}"
+    body = (await up.client.get(path)).json()
+    assert (body["processing"], body["thumbnail_ready"]) == ("ready", True)
+    for size, (high, wide) in THUMBNAILS.items():
+        told = body["thumbnails"][size]
+        sent = await up.client.get(told["url"])
+        assert (told["width"], told["height"], told["file_size"]) == (wide, high, len(sent.content))
+        assert pixels(sent.content).shape == (high, wide, 3)
+        assert sent.headers["etag"] == f'"{hashlib.sha256(sent.content).hexdigest()}"'
+    webp = await up.client.get(f"{path}/optimised", headers={"accept": "image/webp"})
+    plain = await up.client.get(f"{path}/optimised")
+    assert len(webp.content) <= len(plain.content) <= file_size
+    assert (webp.headers["vary"], plain.headers["content-type"]) == ("Accept", "image/jpeg")
 
 
 @dataclass
