@@ -13,10 +13,12 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chitram.kernel.errors import StorageUnavailable
+from chitram.platform.objects import directory
 from chitram.platform.objects.base import ObjectNotFound
 from chitram.platform.objects.local import LocalStore
 from chitram.platform.settings import SettingsError
@@ -410,3 +412,35 @@ async def test_a_file_in_the_place_of_the_directory_is_refused_at_the_start(
     with pytest.raises(SettingsError, match=r"CHITRAM_STORAGE_URLS.*'pictures'.*directory"):
         await store.start()
     await store.aclose()
+
+
+async def test_a_deep_folder_goes_with_its_last_object_and_the_others_stay(root: Path) -> None:
+    async with started(root) as store:
+        for key in ("made/0f/one/a", "made/0f/one/b", "blobs/0f/one"):
+            await store.put(key, [b"x"], 1)
+        await store.delete("made/0f/one/a")
+        assert (root / "made/0f/one").is_dir()
+        await store.delete("made/0f/one/b")
+        await store.delete("blobs/0f/one")
+        assert not (root / "made/0f/one").exists()
+        assert (root / "made/0f").is_dir()
+        assert (root / "blobs/0f").is_dir()
+
+
+async def test_no_put_is_lost_to_the_removal_of_its_folder(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = directory._open_folder
+    vanished: list[Path] = []
+
+    def vanish_first(path: Path | str, *others: Any) -> int:
+        if path == "one" and len(vanished) < 3:
+            vanished.append(root / "made/0f/one")
+            vanished[-1].rmdir()
+        return opened(path, *others)
+
+    monkeypatch.setattr(directory, "_open_folder", vanish_first)
+    async with started(root) as store:
+        await store.put("made/0f/one/a", [b"x"], 1)
+    assert len(vanished) == 3
+    assert files_of(root / "made") == ["0f/one/a"]

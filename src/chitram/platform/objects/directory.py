@@ -24,6 +24,10 @@ _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # A folder changed this recently may hold the name of another that is not durable yet.
 _RECENT_SECONDS = 60.0
+# There are a few hundred folders down to here; below, there may be one for each of millions.
+_KEPT_DEPTH = 2
+# Each is lost to the removal of the last object of a folder.
+_PUBLISH_ROUNDS = 20
 
 
 class File:
@@ -87,7 +91,13 @@ class Directory:
         """Store `chunks` under `key`: whole and durable, or not at all."""
         temporary = self._unfinished / uuid4().hex
         try:
-            self._publish(temporary, key, _write(temporary, chunks))
+            written = _write(temporary, chunks)
+            for _ in range(_PUBLISH_ROUNDS - 1):
+                # A folder may go with its last object just before this one gets into it.
+                with contextlib.suppress(FileNotFoundError):
+                    self._publish(temporary, key, written)
+                    return
+            self._publish(temporary, key, written)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -121,8 +131,11 @@ class Directory:
         return _described(key, found) if found and stat.S_ISREG(found.st_mode) else None
 
     def remove(self, key: str) -> None:
-        """Remove an object durably; its folder stays."""
+        """Remove an object durably, and with the last of a deep folder that folder."""
         self._unless_missing(lambda: _remove(self.root / key))
+        if key.count("/") > _KEPT_DEPTH:
+            with contextlib.suppress(OSError):
+                (self.root / key).parent.rmdir()
 
     def walk(self, folder: str, start: str) -> Generator[ObjectStat]:
         """Yield the objects under `folder` whose names there begin with `start`.
