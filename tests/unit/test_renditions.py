@@ -32,6 +32,8 @@ from chitram.images.domain.work import (
     SHARD,
 )
 from chitram.images.ports import RenderingFailed
+from chitram.images.public import image_body
+from chitram.images.queries import view_of
 from chitram.images.use_cases.delete_blob import DeleteBlob, DeleteBlobCommand
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.drop_renditions import DropRenditions, DropRenditionsCommand
@@ -419,3 +421,16 @@ async def test_deleting_a_blob_removes_every_rendition_of_whatever_recipe() -> N
     await house.run_delete()
     assert (house.store.objects, house.store.made) == ({}, {})
     assert house.database.tables.renditions == {}
+
+
+async def test_an_upload_over_a_blob_that_is_ready_answers_with_its_thumbnails() -> None:
+    house = MakingHouse()
+    first = await house.take()
+    assert (first.blob.processing, first.renditions) == (Processing.PENDING, ())
+    await house.make(house.command(MAKE_RENDITIONS))
+    second = await house.take()
+    assert second.blob.processing is Processing.READY
+    body = image_body(view_of(second.image, second.blob, second.renditions))
+    assert body.thumbnail_ready
+    assert list(body.thumbnails) == ["small", "medium", "large"]
+    assert house.kinds_owed() == [OPTIMISE]

@@ -54,5 +54,5 @@ def batch_item(uploaded: UploadedImage) -> BatchImageBody:
 
 
 def _with_token(kind: type[_Body], uploaded: UploadedImage) -> _Body:
-    body = image_body(view_of(uploaded.image, uploaded.blob))
+    body = image_body(view_of(uploaded.image, uploaded.blob, uploaded.renditions))
     return kind(**msgspec.structs.asdict(body), delete_token=uploaded.delete_token)

@@ -14,6 +14,7 @@ from chitram.images.domain.errors import UploadAlreadyCompleted
 from chitram.images.domain.filename import sanitise_filename
 from chitram.images.domain.image import Blob, BlobState, Image, Visibility
 from chitram.images.domain.policies import check_declared_type, check_digest, check_options, new_token
+from chitram.images.domain.rendition import Rendition
 from chitram.images.domain.work import BLOB_ID, MAKE_RENDITIONS
 from chitram.images.ports import (
     BlobStore,
@@ -58,7 +59,7 @@ class UploadCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UploadedImage(msgspec.Struct, frozen=True):
-    """The new image, and the token that deletes it when nobody owns it.
+    """The new image, the token that deletes it when nobody owns it, and what its blob had before.
 
     `replayed` when it was made by an earlier request with the same idempotency key.
     """
@@ -67,6 +68,7 @@ class UploadedImage(msgspec.Struct, frozen=True):
     blob: Blob
     delete_token: str | None
     replayed: bool = False
+    renditions: tuple[Rendition, ...] = ()
 
 
 class UploadRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,12 +132,13 @@ class UploadImage:
         for _ in range(_ROUNDS):
             async with self._transactions.begin() as transaction:
                 live = await transaction.blobs.find_live(inspection.sha256)
+                made = await transaction.renditions.of(live.id) if live else ()
             blob = live or own
             if blob is None:
                 blob = own = self._new_blob(inspection)
                 await self._put(command.received, inspection, own)
             image = self._new_image(command, blob, token[1])
-            uploaded = UploadedImage(image, blob, token[0])
+            uploaded = UploadedImage(image, blob, token[0], renditions=tuple(made))
             try:
                 if live is None:
                     await self._commit_new(command, uploaded)
