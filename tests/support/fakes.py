@@ -511,6 +511,14 @@ class FakeCatalogue:
         blobs = self._database.tables.blobs
         return {blob_id: blobs[blob_id].shard for blob_id in blob_ids if blob_id in blobs}
 
+    async def renditions(self, blob_ids: Sequence[UUID]) -> Mapping[UUID, Mapping[str, int]]:
+        found: dict[UUID, dict[str, int]] = {}
+        for each in self._database.tables.renditions.values():
+            if each.blob_id in blob_ids:
+                name = rendition_name(each.kind, each.recipe)
+                found.setdefault(each.blob_id, {})[name] = each.byte_size
+        return found
+
     async def is_live(self, blob_id: UUID) -> bool:
         blob = self._database.tables.blobs.get(blob_id)
         return blob is not None and blob.state is BlobState.LIVE

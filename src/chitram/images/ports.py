@@ -430,6 +430,10 @@ class BlobCatalogue(Protocol):
         """Those of `blob_ids` that have a row, live or being deleted, and the shards these name."""
         ...
 
+    async def renditions(self, blob_ids: Sequence[UUID]) -> Mapping[UUID, Mapping[str, int]]:
+        """Names of the renditions that rows of these blobs know, and the sizes of their objects."""
+        ...
+
     async def is_live(self, blob_id: UUID) -> bool:
         """Whether a blob is live now."""
         ...

@@ -103,7 +103,8 @@ async def _reconcile(container: AsyncContainer, given: argparse.Namespace) -> in
         ReconcileCommand(timedelta(seconds=given.grace_seconds), given.apply, given.force)
     )
     sys.stdout.write(_describe(report, applied=given.apply))
-    return 1 if report.missing or report.orphans > report.removed else 0
+    left = report.orphans > report.removed or (report.lacking and not given.apply)
+    return 1 if report.missing or left else 0
 
 
 def _describe(report: ReconcileReport, *, applied: bool) -> str:
@@ -115,6 +116,8 @@ def _describe(report: ReconcileReport, *, applied: bool) -> str:
         f"unfinished writes removed: {report.unfinished}",
         f"rows without their object: {len(report.missing)}",
         *(f"  blob {blob_id}" for blob_id in report.missing),
+        f"without some renditions:   {len(report.lacking)}",
+        *(f"  blob {blob_id}" for blob_id in report.lacking),
     ]
     if (report.orphans or report.strays) and not applied:
         lines.append("Nothing was changed. Run again with --apply to remove what has no row.")

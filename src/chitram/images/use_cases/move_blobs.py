@@ -12,9 +12,12 @@ import msgspec
 
 from chitram.images.domain.content import Slice, stored_chunks
 from chitram.images.domain.image import Blob, BlobState
+from chitram.images.domain.rendition import Rendition, RenditionSort
 from chitram.images.domain.work import DROP_COPY
 from chitram.images.ports import BlobCatalogue, BlobStore, Transactions
 from chitram.images.use_cases.copies import CopyRules, copy_of, owe_drop
+from chitram.images.use_cases.copy_renditions import copy_renditions
+from chitram.images.use_cases.owing import lack_renditions
 from chitram.kernel.clock import Clock
 from chitram.kernel.errors import (
     Category,
@@ -69,6 +72,8 @@ class Corrupt(Exception):
     """An object's SHA-256 is not that of its row."""
 
 
+# The renditions that were to be copied, and of which sorts some are lost.
+_Copied = tuple[frozenset[Rendition], set[RenditionSort]]
 # Told of each blob that is done with, moved or not.
 Progress = Callable[[Blob], None]
 
@@ -80,8 +85,9 @@ class MoveBlobs:
     before the row names the target. A move that ends early leaves copies that the next one writes
     again and reconcile takes for strays. The old object goes some time later, by the worker.
 
-    A blob's object is all there is of it. Renditions, once there are any, are moved in `_copy`.
-    Direct uploads are not blobs yet: they stay where they began, until they expire.
+    Its renditions are copied before the row changes too, so that they are never missing. What of
+    them is lost is made again. Direct uploads are not blobs yet: they stay where they began, until
+    they expire.
     """
 
     def __init__(
@@ -181,12 +187,13 @@ class MoveBlobs:
             return True
         try:
             await self._copy(blob, command)
+            copied = await self._copy_renditions(blob, command)
         except (LookupError, Corrupt) as failure:
             # Unless it went away by right, it has to be told.
             if await self._is_to_move(blob, command, report):
                 (report.corrupt if isinstance(failure, Corrupt) else report.missing).append(blob.id)
             return True
-        moved = await self._commit(blob, command, begun)
+        moved = await self._commit(blob, command, begun, copied)
         report.moved += moved
         return moved
 
@@ -217,7 +224,14 @@ class MoveBlobs:
                 if await self._blobs.sha256(blob.id, command.target) != blob.sha256:
                     raise StorageUnavailable(f"It does not give back what was put for the blob {blob.id}.")
 
-    async def _commit(self, blob: Blob, command: MoveCommand, begun: datetime) -> bool:
+    async def _copy_renditions(self, blob: Blob, command: MoveCommand) -> _Copied:
+        async with self._transactions.begin() as transaction:
+            renditions = frozenset(await transaction.renditions.of(blob.id))
+        with _naming(f"{command.source} or {command.target}"):
+            lost = await copy_renditions(self._blobs, renditions, command.source, command.target)
+        return renditions, lost
+
+    async def _commit(self, blob: Blob, command: MoveCommand, begun: datetime, copied: _Copied) -> bool:
         """Let the row name the target; False when the copy is worth nothing any more."""
         async with self._transactions.begin() as transaction:
             locked = await transaction.blobs.lock(blob.id)
@@ -228,9 +242,13 @@ class MoveBlobs:
                 and locked.shard == command.source
                 and self._clock.now() - begun <= self._rules.longest_copy
                 and not await transaction.outbox.owes(DROP_COPY, copy_of(blob.id, command.target))
+                # Some may have been made while others were copied.
+                and copied[0] == frozenset(await transaction.renditions.of(blob.id))
             ):
                 await transaction.blobs.place(blob.id, command.target)
                 await owe_drop(transaction, blob.id, command.source, self._rules)
+                for sort in copied[1]:
+                    await lack_renditions(transaction, blob.id, sort)
                 await transaction.commit()
                 return True
         if gone:

@@ -12,6 +12,7 @@ from chitram.images.domain.image import Blob
 from chitram.images.domain.work import DROP_COPY
 from chitram.images.ports import BlobCatalogue, BlobStore, StoredObject, Transactions
 from chitram.images.use_cases.copies import CopyRules, copy_of, owe_drop
+from chitram.images.use_cases.reconcile_renditions import ReconcileRenditions
 from chitram.kernel.clock import Clock
 from chitram.kernel.errors import Category, ChitramError
 
@@ -44,12 +45,13 @@ class ReconcileReport(msgspec.Struct):
 
     Attributes:
         objects: objects seen.
-        orphans: objects, older than the grace time, that no row knows.
+        orphans: objects, older than the grace time, that no row knows and nobody sees to.
         removed: orphans that were removed.
         strays: objects, older than the grace time, in another store than their row names, whose removal
             is not owed yet; with `apply` it is owed from now on.
         unfinished: remains of interrupted writes that were removed.
         missing: live blobs whose object is gone or has another size.
+        lacking: live blobs of whose renditions that is true; with `apply` they are made again.
     """
 
     objects: int = 0
@@ -58,6 +60,7 @@ class ReconcileReport(msgspec.Struct):
     strays: int = 0
     unfinished: int = 0
     missing: list[UUID] = []
+    lacking: list[UUID] = []
 
 
 class ReconcileStore:
@@ -80,6 +83,7 @@ class ReconcileStore:
         self._copies = copies
         self._catalogue = catalogue
         self._blobs = blobs
+        self._renditions = ReconcileRenditions(transactions, catalogue, blobs)
         self._clock = clock
 
     async def __call__(self, command: ReconcileCommand) -> ReconcileReport:
@@ -88,7 +92,7 @@ class ReconcileStore:
         if command.apply and not command.force and not await self._knows_any():
             raise EmptyDatabase
         await self._remove_orphans(command, report)
-        await self._find_missing(report)
+        await self._find_missing(command, report)
         return report
 
     async def _knows_any(self) -> bool:
@@ -119,13 +123,23 @@ class ReconcileStore:
         for found in batch:
             if known.get(found.blob_id, found.shard) != found.shard:
                 await self._judge_stray(found, command, report)
+        settled = [found for found in batch if known.get(found.blob_id) == found.shard]
+        unwanted = await self._renditions.unwanted(settled, apply=command.apply)
+        report.orphans += unwanted
+        report.removed += unwanted if command.apply else 0
         if not command.apply:
             return
         for orphan in orphans:
             # Once more, just before: a listing of many objects takes its time.
             if not await self._catalogue.known([orphan.blob_id]):
-                await self._blobs.delete(orphan.blob_id, orphan.shard)
+                await self._remove(orphan)
                 report.removed += 1
+
+    async def _remove(self, found: StoredObject) -> None:
+        if found.rendition:
+            await self._blobs.delete_rendition(found.blob_id, found.rendition, found.shard)
+        else:
+            await self._blobs.delete(found.blob_id, found.shard)
 
     async def _judge_stray(
         self, found: StoredObject, command: ReconcileCommand, report: ReconcileReport
@@ -141,10 +155,16 @@ class ReconcileStore:
                 await owe_drop(transaction, found.blob_id, found.shard, self._copies)
                 await transaction.commit()
 
-    async def _find_missing(self, report: ReconcileReport) -> None:
+    async def _find_missing(self, command: ReconcileCommand, report: ReconcileReport) -> None:
+        batch: list[Blob] = []
         async for blob in self._catalogue.live():
             if await self._is_missing(blob):
                 report.missing.append(blob.id)
+            batch.append(blob)
+            if len(batch) >= _BATCH:
+                report.lacking += await self._renditions.lacking(batch, apply=command.apply)
+                batch = []
+        report.lacking += await self._renditions.lacking(batch, apply=command.apply)
 
     async def _is_missing(self, blob: Blob) -> bool:
         """Whether a live blob has no whole object, wherever it was moved since its row was read."""

@@ -8,10 +8,13 @@ from uuid import UUID
 import asyncpg
 
 from chitram.images.domain.image import Blob, BlobState, ImageFormat
+from chitram.images.domain.keys import rendition_name
+from chitram.images.domain.rendition import RenditionKind
 from chitram.platform.database import Reader
 
 _PAGE = 1000
 _KNOWN = "SELECT id, shard FROM blobs WHERE id = ANY($1::uuid[])"
+_RENDITIONS = "SELECT blob_id, kind, recipe, byte_size FROM renditions WHERE blob_id = ANY($1::uuid[])"
 _IS_LIVE = "SELECT EXISTS (SELECT FROM blobs WHERE id = $1 AND state = 'live')"
 _LIVE = """
 SELECT id, sha256, byte_size, format, width, height, shard FROM blobs
@@ -59,6 +62,15 @@ class PostgresBlobCatalogue:
     async def known(self, blob_ids: Sequence[UUID]) -> Mapping[UUID, str]:
         async with self._reader.connection() as connection:
             return {row["id"]: row["shard"] for row in await connection.fetch(_KNOWN, blob_ids)}
+
+    async def renditions(self, blob_ids: Sequence[UUID]) -> Mapping[UUID, Mapping[str, int]]:
+        async with self._reader.connection() as connection:
+            rows = await connection.fetch(_RENDITIONS, blob_ids)
+        found: dict[UUID, dict[str, int]] = {}
+        for row in rows:
+            name = rendition_name(RenditionKind(row["kind"]), row["recipe"])
+            found.setdefault(row["blob_id"], {})[name] = row["byte_size"]
+        return found
 
     async def is_live(self, blob_id: UUID) -> bool:
         async with self._reader.connection() as connection:
