@@ -45,7 +45,15 @@ from chitram.platform.objects.local import LocalStore
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.outbox import OutboxEntry, OutboxRow
 from tests.support.database import Database
-from tests.support.fakes import COPIES, FakeCaches, FakeClock, FakeInspector, FakeReceived
+from tests.support.fakes import (
+    COPIES,
+    FakeAuditLog,
+    FakeCaches,
+    FakeClock,
+    FakeInspector,
+    FakeQuotas,
+    FakeReceived,
+)
 from tests.support.rendering import FakeDamage, FakeRenderer
 
 RULES = UploadRules(delete_token_life=None, newest_commit=timedelta(minutes=30), copies=COPIES)
@@ -77,8 +85,8 @@ class Site:
         after = RacyBlobStore(ObjectStores([*self.stores.values()][::-1]), folder)
         begin = database.transactions
         keeper = RenditionKeeper(begin, self.blobs, caches, self.clock, FakeDamage(), COPIES)
-        self.upload = UploadImage(begin, self.blobs, FakeInspector(), self.clock, RULES)
-        self.delete = DeleteImage(begin, caches, self.clock)
+        self.upload = UploadImage(begin, self.blobs, FakeInspector(), FakeQuotas(), self.clock, RULES)
+        self.delete = DeleteImage(begin, caches, FakeQuotas(), FakeAuditLog(), self.clock)
         self.make = MakeRenditions(keeper, self.renderer)
         self.optimise = Optimise(keeper, self.renderer)
         self.delete_blob = DeleteBlob(begin, self.blobs)
