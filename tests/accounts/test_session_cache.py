@@ -6,41 +6,20 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
 from chitram.accounts.adapters import session_cache
 from chitram.accounts.domain.api_key import hash_of
 from chitram.accounts.domain.principal import Scope
+from chitram.platform.database import Reader, make_reader
 from chitram.platform.settings import Settings
 from chitram.platform.shared_cache.epoch import FRESH_SECONDS
-from chitram.platform.valkey import make_valkey
 from tests.support.credentials import CredentialsProcess, People
 from tests.support.database import Database
 from tests.support.proxy import Mode, Proxy
 from tests.support.servers import own_valkey
-
-
-@pytest.fixture
-def people(database: Database) -> People:
-    return People(database.pool)
-
-
-@pytest.fixture
-async def valkey(valkey_url: str) -> str:
-    """A Valkey database of the test's own."""
-    url = f"{valkey_url.rpartition('/')[0]}/7"
-    client = make_valkey(Settings(valkey_url=url))
-    await client.flushdb()
-    await client.aclose()
-    return url
-
-
-@pytest.fixture
-async def proxy(valkey: str) -> AsyncIterator[Proxy]:
-    """The way to Valkey of `here`; `there` has another."""
-    async with Proxy(valkey) as relay:
-        yield relay
 
 
 @pytest.fixture
@@ -53,6 +32,10 @@ async def here(database: Database, proxy: Proxy) -> AsyncIterator[CredentialsPro
 async def there(database: Database, valkey: str) -> AsyncIterator[CredentialsProcess]:
     async with CredentialsProcess.running(database.reader, valkey) as process:
         yield process
+
+
+async def keys_of(process: CredentialsProcess, session_id: UUID) -> list[bytes]:
+    return [key async for key in process.client.scan_iter(f"*{session_id}*")]
 
 
 def fail(proxy: Proxy, mode: Mode) -> None:
@@ -77,8 +60,9 @@ async def test_a_session_is_read_once_for_all_processes(
 
 
 async def test_what_is_remembered_ends_by_itself(here: CredentialsProcess, people: People) -> None:
-    await here.lets_in(await people.session(await people.user()))
-    [key] = [key async for key in here.client.scan_iter("*session*")]
+    session_id = await people.session(await people.user())
+    await here.lets_in(session_id)
+    [key] = await keys_of(here, session_id)
     assert 0 < await here.client.ttl(key) <= session_cache.LIFE_SECONDS
 
 
@@ -148,10 +132,9 @@ async def test_a_valkey_that_comes_back_with_old_data_lets_nobody_in(
     await people.revoke(session_id)
     await here.cache.forget(session_id)
     proxy.mode = Mode.PASS
-    keys = [key async for key in there.client.scan_iter("*session*")]
-    assert len(keys) == 1
+    assert len(await keys_of(there, session_id)) == 1
     async with asyncio.timeout(10):
-        while len([key async for key in there.client.scan_iter("*session*")]) == len(keys):
+        while len(await keys_of(there, session_id)) == 1:
             assert not await here.lets_in(session_id)
             assert not await there.lets_in(session_id)
 
@@ -264,11 +247,13 @@ async def test_a_key_is_read_once_and_gone_there_at_once(
     assert await there.keys.find(hash_of(key)) is None
 
 
-async def test_what_nobody_could_be_told_is_said_so(
-    here: CredentialsProcess, people: People, proxy: Proxy, database: Database
-) -> None:
+async def test_what_nobody_could_be_told_is_said_so(database: Database, valkey: str, people: People) -> None:
     session_id = await people.session(await people.user())
-    fail(proxy, Mode.CUT)
-    await database.pool.close()
-    assert not await here.cache.forget(session_id)
-    assert not await here.cache.forget_account(session_id)
+    async with Proxy(database.url) as postgres, Proxy(valkey) as relay:
+        pool = await make_reader(Settings(database_url=postgres.url))
+        async with CredentialsProcess.running(Reader(pool), relay.url) as process:
+            fail(relay, Mode.CUT)
+            fail(postgres, Mode.CUT)
+            assert not await process.cache.forget(session_id)
+            assert not await process.cache.forget_account(session_id)
+        pool.terminate()

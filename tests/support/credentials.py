@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
 
+from chitram.accounts.adapters.access_tokens import JwtAccessTokens
 from chitram.accounts.adapters.postgres.credential_queries import (
     PostgresApiKeyQueries,
     PostgresCredentialQueries,
@@ -25,7 +27,7 @@ from chitram.accounts.adapters.session_cache import (
 from chitram.accounts.domain.api_key import hash_of, hint_of, new_key
 from chitram.accounts.domain.principal import Scope
 from chitram.accounts.queries import SessionView
-from chitram.kernel.clock import SystemClock
+from chitram.kernel.clock import Clock, SystemClock
 from chitram.kernel.ids import new_id
 from chitram.platform.database import Reader
 from chitram.platform.settings import Settings
@@ -140,3 +142,37 @@ class CredentialsProcess:
         async with beside(repeat(WATCH_SECONDS, "cache epoch", process.epoch.read)):
             yield process
         await process.client.aclose()
+
+
+SECRET_KEYS = ("the-key-that-signs-in-these-tests-now",)
+
+
+def tokens(
+    keys: tuple[str, ...] = SECRET_KEYS, life: timedelta = timedelta(minutes=15), clock: Clock | None = None
+) -> JwtAccessTokens:
+    return JwtAccessTokens(keys, life, clock or SystemClock())
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """Somebody with an account and an open session."""
+
+    user_id: UUID
+    session_id: UUID
+
+    @property
+    def token(self) -> str:
+        return tokens().issue(self.user_id, self.session_id)[0]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return bearer(self.token)
+
+    @classmethod
+    async def new(cls, people: People, *, is_admin: bool = False) -> SignedIn:
+        user_id = await people.user(is_admin=is_admin)
+        return cls(user_id, await people.session(user_id))

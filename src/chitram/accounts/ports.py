@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from chitram.accounts.domain.api_key import ApiKey
 from chitram.accounts.domain.principal import Principal
 from chitram.accounts.domain.session import Session
 from chitram.accounts.domain.user import Email, User
@@ -163,6 +164,20 @@ class Sessions(Protocol):
         ...
 
 
+class ApiKeys(Protocol):
+    """API keys inside one transaction."""
+
+    async def add(self, key: ApiKey) -> None: ...
+
+    async def count(self, user_id: UUID) -> int:
+        """How many an account has, expired ones too."""
+        ...
+
+    async def remove(self, user_id: UUID, key_id: UUID) -> bytes | None:
+        """Remove a key of an account; its hash, or None when there was none."""
+        ...
+
+
 class AccountsUnitOfWork(UnitOfWork, Protocol):
     """One transaction over the tables of accounts."""
 
@@ -171,6 +186,9 @@ class AccountsUnitOfWork(UnitOfWork, Protocol):
 
     @property
     def sessions(self) -> Sessions: ...
+
+    @property
+    def api_keys(self) -> ApiKeys: ...
 
     async def __aenter__(self) -> Self: ...
 

@@ -15,6 +15,7 @@ from chitram.accounts.adapters.emails import read_email
 from chitram.accounts.adapters.passwords import Argon2Hasher, RankedPasswords
 from chitram.accounts.adapters.postgres.audit import PostgresAuditLog
 from chitram.accounts.adapters.postgres.credential_queries import (
+    PostgresApiKeyLists,
     PostgresApiKeyQueries,
     PostgresCredentialQueries,
 )
@@ -32,6 +33,7 @@ from chitram.accounts.adapters.session_cache import (
     shared_sessions,
 )
 from chitram.accounts.adapters.sign_in_limit import RateLimitedSignIn
+from chitram.accounts.entrypoints.jobs import ForgetCredentialsJob
 from chitram.accounts.ports import (
     AccessTokens,
     AccountTransactions,
@@ -43,10 +45,18 @@ from chitram.accounts.ports import (
     SignInLimit,
 )
 from chitram.accounts.public import AuditLog, Authenticator, Quotas
-from chitram.accounts.queries import AccountQueries, ApiKeyQueries, CredentialQueries, SessionQueries
+from chitram.accounts.queries import (
+    AccountQueries,
+    ApiKeyLists,
+    ApiKeyQueries,
+    CredentialQueries,
+    SessionQueries,
+)
 from chitram.accounts.use_cases.change_account import ChangeAccount
 from chitram.accounts.use_cases.clear_sessions import ClearSessions
 from chitram.accounts.use_cases.create_admin import CreateAdmin
+from chitram.accounts.use_cases.create_api_key import CreateApiKey
+from chitram.accounts.use_cases.delete_api_key import DeleteApiKey
 from chitram.accounts.use_cases.end_session import EndSession
 from chitram.accounts.use_cases.opening import SessionOpener, SessionRules
 from chitram.accounts.use_cases.refresh_session import RefreshSession
@@ -69,37 +79,9 @@ class AccountsProvider(Provider):
     """Ports to adapters."""
 
     scope = Scope.APP
-    authenticator = provide(OncePerRequest, provides=Authenticator, scope=Scope.REQUEST)
-    session_cache = provide(ForgettingCredentials, provides=SessionCache)
-    cached_sessions = provide(CachedSessions)
-    cached_api_keys = provide(CachedApiKeys)
-    api_key_queries = provide(PostgresApiKeyQueries, provides=ApiKeyQueries)
-    credential_queries = provide(PostgresCredentialQueries, provides=CredentialQueries)
     session_queries = provide(PostgresSessionQueries, provides=SessionQueries)
     audit_log = provide(PostgresAuditLog, provides=AuditLog)
     common_passwords = provide(RankedPasswords, provides=CommonPasswords)
-
-    @provide
-    def shared_sessions(self, guard: ValkeyGuard) -> SharedSessions:
-        return shared_sessions(guard)
-
-    @provide
-    def shared_api_keys(self, guard: ValkeyGuard) -> SharedApiKeys:
-        return shared_api_keys(guard)
-
-    @provide
-    async def key_uses(self, reader: Reader) -> AsyncIterator[KeyUses]:
-        uses = PostgresKeyUses(reader)
-        async with beside(repeat(_KEY_USES_SECONDS, "last use of API keys", uses.flush)):
-            yield uses
-        with suppress(DatabaseUnavailable):
-            await uses.flush()
-
-    @provide
-    def token_authenticator(
-        self, tokens: AccessTokens, sessions: CachedSessions, keys: CachedApiKeys, uses: KeyUses, clock: Clock
-    ) -> TokenAuthenticator:
-        return TokenAuthenticator(tokens, sessions, keys, uses, clock)
 
     @provide
     def access_tokens(self, settings: Settings, clock: Clock) -> AccessTokens:
@@ -139,6 +121,44 @@ class AccountsProvider(Provider):
     @provide
     def registration_rules(self, settings: Settings) -> RegistrationRules:
         return RegistrationRules(is_open=settings.registration == "open")
+
+
+class CredentialsProvider(Provider):
+    """Who makes a request, the cache of sessions and keys that this asks, and API keys."""
+
+    scope = Scope.APP
+    authenticator = provide(OncePerRequest, provides=Authenticator, scope=Scope.REQUEST)
+    session_cache = provide(ForgettingCredentials, provides=SessionCache)
+    cached_sessions = provide(CachedSessions)
+    cached_api_keys = provide(CachedApiKeys)
+    api_key_queries = provide(PostgresApiKeyQueries, provides=ApiKeyQueries)
+    api_key_lists = provide(PostgresApiKeyLists, provides=ApiKeyLists)
+    credential_queries = provide(PostgresCredentialQueries, provides=CredentialQueries)
+    create_api_key = provide(CreateApiKey)
+    delete_api_key = provide(DeleteApiKey)
+    forget_credentials_job = provide(ForgetCredentialsJob)
+
+    @provide
+    def shared_sessions(self, guard: ValkeyGuard) -> SharedSessions:
+        return shared_sessions(guard)
+
+    @provide
+    def shared_api_keys(self, guard: ValkeyGuard) -> SharedApiKeys:
+        return shared_api_keys(guard)
+
+    @provide
+    async def key_uses(self, reader: Reader) -> AsyncIterator[KeyUses]:
+        uses = PostgresKeyUses(reader)
+        async with beside(repeat(_KEY_USES_SECONDS, "last use of API keys", uses.flush)):
+            yield uses
+        with suppress(DatabaseUnavailable):
+            await uses.flush()
+
+    @provide
+    def token_authenticator(
+        self, tokens: AccessTokens, sessions: CachedSessions, keys: CachedApiKeys, uses: KeyUses, clock: Clock
+    ) -> TokenAuthenticator:
+        return TokenAuthenticator(tokens, sessions, keys, uses, clock)
 
 
 class AccountsUseCases(Provider):

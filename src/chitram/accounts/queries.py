@@ -59,6 +59,26 @@ class ApiKeyQueries(Protocol):
         ...
 
 
+class ListedApiKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as its owner sees it. `hint` is its beginning; `last_used_at` is exact to the minute."""
+
+    id: UUID
+    name: str
+    hint: str
+    scopes: frozenset[Scope]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+
+class ApiKeyLists(Protocol):
+    """Lists API keys, from the primary."""
+
+    async def newest(self, user_id: UUID, before: UUID | None, limit: int) -> list[ListedApiKey]:
+        """The newest keys of an account, those made before another key where one is given."""
+        ...
+
+
 class CredentialQueries(Protocol):
     """Reads what proves to be an account, from the primary."""
 

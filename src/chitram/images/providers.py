@@ -32,7 +32,7 @@ from chitram.images.entrypoints.jobs import (
     OptimiseJob,
     RemakeRenditionsJob,
 )
-from chitram.images.entrypoints.listing import CURSOR_PURPOSE, Cursors, ImageListing
+from chitram.images.entrypoints.listing import ImageListing
 from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.entrypoints.upload_addresses import ADDRESS_PURPOSE, UploadAddresses
 from chitram.images.entrypoints.uploaders import Uploaders
@@ -159,10 +159,6 @@ class ImagesAdapters(Provider):
         locks.close()
 
     listing = provide(ImageListing)
-
-    @provide
-    def cursors(self, settings: Settings) -> Cursors:
-        return Cursors(Signer(settings.secret_keys, CURSOR_PURPOSE))
 
     # Of one request, as who makes it.
     @provide(scope=Scope.REQUEST)

@@ -18,6 +18,7 @@ from litestar.datastructures import Headers
 from litestar.types import ASGIApp, ControllerRouterHandler, Scope
 
 from chitram.accounts.adapters.authenticator import TokenAuthenticator
+from chitram.accounts.entrypoints.api_keys import ApiKeysController
 from chitram.accounts.entrypoints.http import AuthController
 from chitram.accounts.public import Authenticator, principal_of
 from chitram.accounts.use_cases.register_user import RegisterUser
@@ -56,6 +57,7 @@ ROUTES: list[ControllerRouterHandler] = [
     ImagesController,
     UploadsController,
     *OWNING_HANDLERS,
+    ApiKeysController,
     *DELIVERY_HANDLERS,
     HealthController,
 ]

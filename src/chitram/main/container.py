@@ -11,7 +11,8 @@ from dishka.integrations.litestar import LitestarProvider
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from valkey.asyncio import Valkey
 
-from chitram.accounts.providers import AccountsProvider, AccountsUseCases
+from chitram.accounts.entrypoints.jobs import ForgetCredentialsJob
+from chitram.accounts.providers import AccountsProvider, AccountsUseCases, CredentialsProvider
 from chitram.delivery.entrypoints.jobs import PurgeImageJob
 from chitram.delivery.providers import DeliveryProvider, MetadataCacheProvider
 from chitram.images.entrypoints.jobs import (
@@ -29,6 +30,8 @@ from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.background import Job
 from chitram.platform.database import Reader, make_engine, make_reader
 from chitram.platform.health import Health
+from chitram.platform.http.cursors import PURPOSE as CURSOR_PURPOSE
+from chitram.platform.http.cursors import Cursors
 from chitram.platform.http.limits import BodyLimits, SendLimits
 from chitram.platform.objects.registry import ObjectStores, stores_from_settings
 from chitram.platform.outbox import LeftToSweep, Relay
@@ -40,6 +43,7 @@ from chitram.platform.rate_limits.shared import SharedLimiter
 from chitram.platform.settings import Settings, spool_dir
 from chitram.platform.shared_cache.epoch import WATCH_SECONDS, KnownEpoch, PostgresEpochs, WatchedEpoch
 from chitram.platform.shared_cache.upkeep import beside, repeat
+from chitram.platform.signing import Signer
 from chitram.platform.valkey import ValkeyGuard, make_valkey
 
 # What the workers of this release can do; other work waits in the outbox for one that can.
@@ -48,6 +52,7 @@ JOBS: tuple[type[Job], ...] = (
     DeleteBlobJob,
     DropCopyJob,
     DropRenditionsJob,
+    ForgetCredentialsJob,
     MakeRenditionsJob,
     OptimiseJob,
     PurgeImageJob,
@@ -120,6 +125,10 @@ class PlatformProvider(Provider):
             yield WatchedEpoch(epoch)
 
     @provide
+    def cursors(self, settings: Settings) -> Cursors:
+        return Cursors(Signer(settings.secret_keys, CURSOR_PURPOSE))
+
+    @provide
     async def rate_limits(self, settings: Settings, client: Valkey) -> AsyncIterator[RateLimits]:
         shared = SharedLimiter(client)
         await shared.connect()
@@ -176,6 +185,7 @@ def make_container(settings: Settings, *others: Provider) -> AsyncContainer:
         PlatformProvider(),
         AccountsProvider(),
         AccountsUseCases(),
+        CredentialsProvider(),
         ImagesAdapters(),
         ImagesUseCases(),
         DeliveryProvider(),

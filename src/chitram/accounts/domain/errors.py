@@ -80,6 +80,22 @@ class QuotaExceeded(ChitramError):
     default_message = "The account has no room for this image."
 
 
+class ApiKeyNotFound(ChitramError):
+    """The account has no such API key."""
+
+    code = "API_KEY_NOT_FOUND"
+    category = Category.NOT_FOUND
+    default_message = "There is no such API key."
+
+
+class TooManyApiKeys(ChitramError):
+    """The account has as many API keys as one may have, `max_keys`."""
+
+    code = "TOO_MANY_API_KEYS"
+    category = Category.CONFLICT
+    default_message = "The account has as many API keys as it may. Remove one first."
+
+
 class SignInCapacityExceeded(ChitramError):
     """More passwords wait to be checked than this process takes on."""
 

@@ -60,5 +60,16 @@ class Principal:
             raise Forbidden(details={"scope": scope.value})
         return self.user_id
 
+    def require_session(self) -> UUID:
+        """The account, if whoever asks has signed in: nothing that only people may do is for API keys.
+
+        Raises `NotAuthenticated` for the anonymous, and `Forbidden`.
+        """
+        if self.user_id is None:
+            raise NotAuthenticated
+        if self.session_id is None:
+            raise Forbidden("Sign in to do this: an API key may not.", details={"needs": "session"})
+        return self.user_id
+
 
 ANONYMOUS = Principal()

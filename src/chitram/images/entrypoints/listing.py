@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -17,12 +16,9 @@ from chitram.images.public import ImageBody, image_body
 from chitram.images.queries import ImageLists, ListedImages
 from chitram.kernel.clock import Clock
 from chitram.kernel.errors import InvalidRequest
-from chitram.platform.signing import Signer
+from chitram.platform.http.cursors import LONGEST_PAGE, Cursors
 
-CURSOR_PURPOSE = "image list"
-_LONGEST_PAGE = 100
-# 16 bytes of an id in base64url, before the signature.
-_ID_CHARACTERS = 22
+_LIST = "images"
 
 Moment = Annotated[
     str | None, Parameter(description="RFC 3339", schema_extra={"format": "date-time"}, max_length=64)
@@ -51,7 +47,7 @@ class WantedPage(msgspec.Struct, frozen=True, kw_only=True):
 
 def wanted_page(
     *,
-    limit: Annotated[int, Parameter(ge=1, le=_LONGEST_PAGE)] = 20,
+    limit: Annotated[int, Parameter(ge=1, le=LONGEST_PAGE)] = 20,
     cursor: Annotated[str | None, Parameter(description="The `next_cursor` of the page before")] = None,
     created_after: Moment = None,
     created_before: Moment = None,
@@ -113,7 +109,7 @@ class ImageListing:
         owner_id = None if wanted.all_owners else wanted.owner_id or caller_id
         if owner_id != caller_id and not principal.is_admin:
             raise Forbidden
-        before = self._cursors.read(wanted.cursor, owner_id) if wanted.cursor is not None else None
+        before = self._cursors.read(wanted.cursor, _LIST, owner_id) if wanted.cursor is not None else None
         if owner_id != caller_id:
             await self._record(principal, owner_id)
         found = await self._lists.newest(
@@ -132,7 +128,7 @@ class ImageListing:
         is_last = len(found) <= wanted.limit
         return ImageList(
             items=[image_body(view) for view in shown],
-            next_cursor=None if is_last else self._cursors.make(shown[-1].id, owner_id),
+            next_cursor=None if is_last else self._cursors.make(shown[-1].id, _LIST, owner_id),
         )
 
     async def _record(self, principal: Principal, owner_id: UUID | None) -> None:
@@ -140,22 +136,3 @@ class ImageListing:
         async with self._transactions.begin() as transaction:
             await self._audit.record(transaction, actor=principal, action="image.list", subject=subject)
             await transaction.commit()
-
-
-class Cursors:
-    """Where a page of a list ends, signed, so that nothing but what was handed out comes back."""
-
-    def __init__(self, signer: Signer) -> None:
-        self._signer = signer
-
-    def make(self, last: UUID, owner_id: UUID | None) -> str:
-        """Make the cursor of a page of somebody's images, or of everybody's, that ends with `last`."""
-        text = base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
-        return text + self._signer.sign(text, str(owner_id))
-
-    def read(self, cursor: str, owner_id: UUID | None) -> UUID:
-        """Read a cursor of the same list. Raises `InvalidRequest`."""
-        text, signature = cursor[:_ID_CHARACTERS], cursor[_ID_CHARACTERS:]
-        if not self._signer.verify(signature, text, str(owner_id)):
-            raise InvalidRequest("The cursor is none of this list.", details={"field": "cursor"})
-        return UUID(bytes=base64.urlsafe_b64decode(text + "=="))

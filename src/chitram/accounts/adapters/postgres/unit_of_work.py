@@ -1,4 +1,4 @@
-"""Accounts and sessions in one PostgreSQL transaction."""
+"""Accounts, sessions and API keys in one PostgreSQL transaction."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Self
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from chitram.accounts.adapters.postgres.api_keys import PostgresApiKeys
 from chitram.accounts.adapters.postgres.sessions import PostgresSessions
 from chitram.accounts.adapters.postgres.users import PostgresUsers
 from chitram.platform.database import SqlUnitOfWork
@@ -17,11 +18,13 @@ class PostgresAccountsUnitOfWork(SqlUnitOfWork):
 
     users: PostgresUsers
     sessions: PostgresSessions
+    api_keys: PostgresApiKeys
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         self.users = PostgresUsers(self.session)
         self.sessions = PostgresSessions(self.session)
+        self.api_keys = PostgresApiKeys(self.session)
         return self
 
 

@@ -1,0 +1,46 @@
+"""Remove an API key."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from chitram.accounts.domain.errors import ApiKeyNotFound
+from chitram.accounts.domain.principal import Principal
+from chitram.accounts.domain.work import FORGET_CREDENTIALS, KEY_HASH
+from chitram.accounts.ports import AccountTransactions, SessionCache
+
+
+class DeleteApiKeyCommand(msgspec.Struct, frozen=True):
+    """Who removes which key."""
+
+    principal: Principal
+    key_id: UUID
+
+
+class DeleteApiKey:
+    """Whoever has signed in may, of their own account; API keys may not.
+
+    Once it returns, the key is good for nothing. Raises `NotAuthenticated`, `Forbidden` and
+    `ApiKeyNotFound`, also for the key of somebody else.
+    """
+
+    def __init__(self, transactions: AccountTransactions, cache: SessionCache) -> None:
+        self._transactions = transactions
+        self._cache = cache
+
+    async def __call__(self, command: DeleteApiKeyCommand) -> None:
+        user_id = command.principal.require_session()
+        key_hash: bytes | None = None
+        try:
+            async with self._transactions.begin() as transaction:
+                key_hash = await transaction.api_keys.remove(user_id, command.key_id)
+                if key_hash is None:
+                    raise ApiKeyNotFound
+                await transaction.outbox.add(FORGET_CREDENTIALS, {KEY_HASH: key_hash.hex()})
+                await transaction.commit()
+        finally:
+            # Also when it is not known whether it was committed: what is read next is the truth.
+            if key_hash is not None:
+                await self._cache.forget_key(key_hash)
