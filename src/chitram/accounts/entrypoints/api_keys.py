@@ -180,7 +180,7 @@ class ApiKeysController(Controller):
         status_code=204,
         operation_id="deleteApiKey",
         summary="Remove an API key",
-        responses={404: refusal("API_KEY_NOT_FOUND"), **_REFUSALS},
+        responses={400: refusal("INVALID_REQUEST"), 404: refusal("API_KEY_NOT_FOUND"), **_REFUSALS},
     )
     @inject
     async def remove(
