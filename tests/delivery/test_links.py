@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,12 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chitram.images.public import RenditionKind
+from chitram.platform.objects.local import LocalStore
 from chitram.platform.settings import Settings
 from chitram.platform.signing import Signer
 from tests.support.api import UPLOAD, make_data_dir
 from tests.support.images import add_image
 from tests.support.in_process import People, in_process, signed_in
 from tests.support.photos import jpeg
+from tests.support.renditions import mark_processed, put_rendition
 from tests.support.servers import drop_database, new_database
 
 OLD_KEY, KEY = "an old key that signed before this one", "a key that signs all links of these tests"
@@ -129,6 +133,32 @@ async def test_the_owner_and_those_with_the_link_see_a_private_image_and_nobody_
     assert (metadata.status_code, metadata.headers["cache-control"]) == (200, "private, no-store")
     linked = await house.client.get(await house.link(image_id))
     assert (linked.status_code, linked.headers["cache-control"]) == (200, "private, no-store")
+
+
+async def test_renditions_of_a_private_image_are_for_those_who_see_it_and_kept_by_nobody(
+    house: House,
+) -> None:
+    image_id = await house.image()
+    store = LocalStore("local", Path(house.settings.data_dir) / "objects")
+    await store.start()
+    put = [
+        await put_rendition(house.settings.database_url, store, image_id, kind)
+        for kind in (RenditionKind.MEDIUM, RenditionKind.OPTIMISED)
+    ]
+    await store.aclose()
+    await mark_processed(house.settings.database_url, image_id)
+    for resource, rendition in zip(("thumbnail", "optimised"), put, strict=True):
+        address = f"/api/v1/images/{image_id}/{resource}"
+        for who in (OWNER, "admin"):
+            answer = await house.client.get(address, headers=signed_in(who))
+            assert (answer.status_code, answer.content) == (200, rendition.content)
+            known = {**signed_in(who), "if-none-match": rendition.etag}
+            fresh = await house.client.get(address, headers=known)
+            assert fresh.status_code == 304
+            for kept in (answer, fresh):
+                assert kept.headers["cache-control"] == "private, no-store"
+        for headers in ({}, signed_in(STRANGER), {"if-none-match": rendition.etag}):
+            assert code_of(await house.client.get(address, headers=headers)) == NOT_FOUND
 
 
 async def test_a_link_opens_the_file_alone(house: House) -> None:
