@@ -161,6 +161,28 @@ async def test_many_at_once_never_exceed_a_quota_and_use_all_of_it(database: Dat
     assert await accounts.used(user_id) == (1000, 10)
 
 
+@pytest.mark.parametrize("commits", [True, False], ids=["committed", "taken-back"])
+async def test_a_charge_waits_for_room_that_is_being_made(database: Database, *, commits: bool) -> None:
+    accounts = Accounts(database.transactions, PostgresQuotas, PostgresAuditLog(FakeClock()), database)
+    quotas, user_id = PostgresQuotas(100, 0), await accounts.add()
+    await accounts.charge(quotas, user_id, 100)
+    async with database.transactions.begin() as releasing:
+        await quotas.release(releasing, user_id, 100)
+        charging = asyncio.create_task(accounts.charge(quotas, user_id, 100))
+        while not charging.done():
+            if await database.pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                break
+            await asyncio.sleep(0.005)
+        if commits:
+            await releasing.commit()
+    if commits:
+        await charging
+    else:
+        with pytest.raises(QuotaExceeded):
+            await charging
+    assert await accounts.used(user_id) == (100, 1)
+
+
 async def test_the_audit_log_says_who_did_what_to_whom(accounts: Accounts) -> None:
     admin = Principal(user_id=uuid4(), is_admin=True)
     async with accounts.transactions.begin() as transaction:

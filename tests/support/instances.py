@@ -20,9 +20,11 @@ class Instance:
 
 
 @contextlib.asynccontextmanager
-async def instances(database_url: str, valkey_url: str, count: int) -> AsyncIterator[list[Instance]]:
-    """Run so many over one database and one Valkey."""
-    settings = {"HTTP_WORKERS": 1, "DECODERS": 1, "DATABASE_POOL_SIZE": 4}
+async def instances(
+    database_url: str, valkey_url: str, count: int, **more: object
+) -> AsyncIterator[list[Instance]]:
+    """Run so many over one database and one Valkey, with `more` settings."""
+    settings = {"HTTP_WORKERS": 1, "DECODERS": 1, "DATABASE_POOL_SIZE": 4, **more}
     async with contextlib.AsyncExitStack() as stack:
         made = []
         for _ in range(count):

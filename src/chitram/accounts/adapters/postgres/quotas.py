@@ -21,6 +21,8 @@ _log = structlog.get_logger("chitram.accounts")
 class PostgresQuotas:
     """Charges in one statement, which locks the row: the sum is never exceeded by anyone.
 
+    It refuses under the lock, so that nobody is while there is room.
+
     Args:
         quota_bytes: for accounts without a quota of their own; 0 is without a limit.
         quota_images: likewise.
@@ -32,6 +34,14 @@ class PostgresQuotas:
 
     async def charge(self, transaction: UnitOfWork, user_id: UUID, byte_size: int) -> None:
         session = session_of(transaction)
+        if await self._add(session, user_id, byte_size):
+            return
+        # Room may have been made since that statement began, but is not while the row is locked.
+        refusal = await self._refusal(session, user_id)
+        if not await self._add(session, user_id, byte_size):
+            raise refusal
+
+    async def _add(self, session: AsyncSession, user_id: UUID, byte_size: int) -> bool:
         charged = await session.scalar(
             update(UserRow)
             .where(
@@ -43,8 +53,7 @@ class PostgresQuotas:
             .returning(UserRow.id)
             .execution_options(synchronize_session=False)
         )
-        if charged is None:
-            raise await self._refusal(session, user_id)
+        return charged is not None
 
     async def release(self, transaction: UnitOfWork, user_id: UUID, byte_size: int) -> None:
         session = session_of(transaction)
@@ -70,12 +79,10 @@ class PostgresQuotas:
         return taken is not None
 
     async def _refusal(self, session: AsyncSession, user_id: UUID) -> Exception:
+        """Lock the account's row, and say what is used of what."""
+        columns = (self._quota_bytes, UserRow.used_bytes, self._quota_images, UserRow.used_images)
         row = (
-            await session.execute(
-                select(self._quota_bytes, UserRow.used_bytes, self._quota_images, UserRow.used_images).where(
-                    UserRow.id == user_id
-                )
-            )
+            await session.execute(select(*columns).where(UserRow.id == user_id).with_for_update())
         ).one_or_none()
         if row is None:
             return InvalidToken()
