@@ -16,6 +16,7 @@ from uuid import UUID
 
 from chitram.accounts.domain.errors import InvalidToken, QuotaExceeded
 from chitram.accounts.domain.principal import Principal
+from chitram.accounts.domain.session import Session
 from chitram.accounts.domain.user import Email, User
 from chitram.images.domain.content import Inspection, Received, Slice
 from chitram.images.domain.idempotency import KeyRecord
@@ -80,6 +81,9 @@ class Tables:
     renditions: dict[tuple[UUID, RenditionKind], Rendition] = field(default_factory=dict)
     users: dict[UUID, User] = field(default_factory=dict)
     audit: list[AuditLine] = field(default_factory=list)
+    sessions: dict[UUID, Session] = field(default_factory=dict)
+    # By hash: the session, and when the token was used.
+    refresh_tokens: dict[bytes, tuple[UUID, datetime | None]] = field(default_factory=dict)
 
     def snapshot(self) -> Tables:
         return Tables(**{name: copy(table) for name, table in vars(self).items()})

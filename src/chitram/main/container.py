@@ -11,7 +11,9 @@ from dishka.integrations.litestar import LitestarProvider
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from valkey.asyncio import Valkey
 
+from chitram.accounts.adapters.session_cache import LeftToOutbox
 from chitram.accounts.entrypoints.jobs import ForgetCredentialsJob
+from chitram.accounts.ports import SessionCache
 from chitram.accounts.providers import AccountsProvider, AccountsUseCases, CredentialsProvider
 from chitram.delivery.entrypoints.jobs import PurgeImageJob
 from chitram.delivery.providers import DeliveryProvider, MetadataCacheProvider
@@ -174,6 +176,7 @@ class WithoutQueue(Provider):
 
     scope = Scope.APP
     relay = provide(LeftToSweep, provides=Relay)
+    session_cache = provide(LeftToOutbox, provides=SessionCache)
 
 
 def make_container(settings: Settings, *others: Provider) -> AsyncContainer:

@@ -125,3 +125,16 @@ class ForgettingCredentials:
             return False
         await self._epoch.known_everywhere()
         return True
+
+
+class LeftToOutbox:
+    """For an administrator's command that knows the database alone: the worker forgets, within seconds."""
+
+    async def forget(self, session_id: UUID) -> bool:  # noqa: ARG002 - part of the protocol
+        return False
+
+    async def forget_key(self, key_hash: bytes) -> bool:  # noqa: ARG002 - part of the protocol
+        return False
+
+    async def forget_account(self, user_id: UUID) -> bool:  # noqa: ARG002 - part of the protocol
+        return False
