@@ -152,13 +152,6 @@ class FakeHasher:
         return not password_hash.startswith(f"{self.version}:")
 
 
-class FakeTokens:
-    """Access tokens that say in words whose they are."""
-
-    def issue(self, user_id: UUID, session_id: UUID) -> tuple[str, int]:
-        return f"{user_id} {session_id}", 900
-
-
 class FakeSessionCache:
     """Remembers what was forgotten."""
 
