@@ -13,7 +13,9 @@ import pytest
 
 from chitram.accounts.adapters.postgres.queries import PostgresSessionQueries
 from chitram.accounts.adapters.postgres.unit_of_work import PostgresAccountTransactions
+from chitram.accounts.domain.api_key import ApiKey
 from chitram.accounts.domain.errors import EmailTaken
+from chitram.accounts.domain.principal import Scope
 from chitram.accounts.domain.session import Session
 from chitram.accounts.domain.user import Email, User
 from chitram.accounts.ports import AccountTransactions
@@ -217,6 +219,34 @@ async def test_what_is_over_is_cleared_away_batch_by_batch(accounts: AccountTran
         assert [await transaction.sessions.get(each.id) for each in kept] == kept
         found = [await transaction.sessions.lock_by_token(each) for each in (old, orphan, recent, unused)]
     assert found == [None, None, (kept[0], NOW), (kept[0], None)]
+
+
+async def test_an_account_removes_keys_of_its_own_alone(accounts: AccountTransactions) -> None:
+    user, other = await a_user_with(accounts), await a_user_with(accounts)
+    keys = [
+        ApiKey(
+            id=new_id(NOW),
+            user_id=user.id,
+            name="a key",
+            key_hash=token_bytes(32),
+            hint="chk_abcdef",
+            scopes=frozenset({Scope.READ}),
+            created_at=NOW,
+            expires_at=expires_at,
+        )
+        for expires_at in (None, LONG_AGO)
+    ]
+    async with accounts.begin() as transaction:
+        for key in keys:
+            await transaction.api_keys.add(key)
+        await transaction.commit()
+    async with accounts.begin() as transaction:
+        assert [await transaction.api_keys.count(each.id) for each in (user, other)] == [2, 0]
+        assert await transaction.api_keys.remove(other.id, keys[0].id) is None
+        assert await transaction.api_keys.remove(user.id, uuid4()) is None
+        assert await transaction.api_keys.remove(user.id, keys[0].id) == keys[0].key_hash
+        assert await transaction.api_keys.remove(user.id, keys[0].id) is None
+        assert await transaction.api_keys.count(user.id) == 1
 
 
 async def test_a_request_sees_what_its_session_and_account_have_become(database: Database) -> None:

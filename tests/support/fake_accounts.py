@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Self
 from uuid import UUID
 
+from chitram.accounts.domain.api_key import ApiKey
 from chitram.accounts.domain.errors import EmailTaken
 from chitram.accounts.domain.session import Session
 from chitram.accounts.domain.user import Email, User
@@ -27,6 +28,7 @@ class FakeAccountsUnitOfWork(FakeUnitOfWork):
         super().__init__(database)
         self.users = FakeUsers(self.tables)
         self.sessions = FakeSessions(self.tables)
+        self.api_keys = FakeApiKeys(self.tables)
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -130,6 +132,24 @@ class FakeSessions:
             for key in [key for key, (owner, _) in tokens.items() if owner == session_id]:
                 del tokens[key]
         return len(old) + len(ended)
+
+
+class FakeApiKeys:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def add(self, key: ApiKey) -> None:
+        self._tables.api_keys[key.id] = key
+
+    async def count(self, user_id: UUID) -> int:
+        return sum(key.user_id == user_id for key in self._tables.api_keys.values())
+
+    async def remove(self, user_id: UUID, key_id: UUID) -> bytes | None:
+        key = self._tables.api_keys.get(key_id)
+        if key is None or key.user_id != user_id:
+            return None
+        del self._tables.api_keys[key_id]
+        return key.key_hash
 
 
 class FakeHasher:

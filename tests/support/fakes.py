@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
+from chitram.accounts.domain.api_key import ApiKey
 from chitram.accounts.domain.errors import InvalidToken, QuotaExceeded
 from chitram.accounts.domain.principal import Principal
 from chitram.accounts.domain.session import Session
@@ -84,6 +85,7 @@ class Tables:
     sessions: dict[UUID, Session] = field(default_factory=dict)
     # By hash: the session, and when the token was used.
     refresh_tokens: dict[bytes, tuple[UUID, datetime | None]] = field(default_factory=dict)
+    api_keys: dict[UUID, ApiKey] = field(default_factory=dict)
 
     def snapshot(self) -> Tables:
         return Tables(**{name: copy(table) for name, table in vars(self).items()})
