@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -206,9 +206,13 @@ class FakeBlobs:
         ]
         return found[:limit]
 
-    async def least_verified(self, limit: int) -> Sequence[Blob]:
+    async def least_verified(self, shards: Collection[str], limit: int) -> Sequence[Blob]:
         never = (datetime.min.replace(tzinfo=UTC), None)
-        live = [blob for blob in self._tables.blobs.values() if blob.state is BlobState.LIVE]
+        live = [
+            blob
+            for blob in self._tables.blobs.values()
+            if blob.state is BlobState.LIVE and blob.shard in shards
+        ]
         live.sort(key=lambda blob: (self._tables.verified.get(blob.id, never)[0], blob.id))
         return live[:limit]
 

@@ -251,8 +251,8 @@ class BlobRepository(Protocol):
         """Live blobs of which not all was tried by the recipes of today, in order of id beyond `after`."""
         ...
 
-    async def least_verified(self, limit: int) -> Sequence[Blob]:
-        """Live blobs whose bytes were never verified, or longest ago, in this order."""
+    async def least_verified(self, shards: Collection[str], limit: int) -> Sequence[Blob]:
+        """Live blobs in some stores whose bytes were never verified, or longest ago, in this order."""
         ...
 
 

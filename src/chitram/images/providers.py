@@ -67,7 +67,9 @@ from chitram.images.use_cases.once import Once
 from chitram.images.use_cases.optimise import Optimise
 from chitram.images.use_cases.receive_upload import ReceiveUpload
 from chitram.images.use_cases.reconcile_store import ReconcileStore
+from chitram.images.use_cases.remake_renditions import RemakeRenditions
 from chitram.images.use_cases.renditions import RenditionKeeper
+from chitram.images.use_cases.scan_integrity import ScanIntegrity, ScanRules
 from chitram.images.use_cases.upload_image import UploadImage, UploadRules
 from chitram.images.use_cases.upload_once import UploadOnce
 from chitram.images.use_cases.verify_blob import VerifyBlob
@@ -184,6 +186,10 @@ class ImagesAdapters(Provider):
         )
 
     @provide
+    def scan_rules(self, settings: Settings) -> ScanRules:
+        return ScanRules(settings.integrity_scan_nights)
+
+    @provide
     def direct_upload_rules(self, settings: Settings) -> DirectUploadRules:
         return DirectUploadRules(
             life=timedelta(seconds=settings.direct_upload_seconds),
@@ -226,5 +232,7 @@ class ImagesUseCases(Provider):
     expire_images = provide(ExpireImages)
     backfill_dimensions = provide(BackfillDimensions)
     reconcile_store = provide(ReconcileStore)
+    remake_renditions = provide(RemakeRenditions)
+    scan_integrity = provide(ScanIntegrity)
     verify_blob = provide(VerifyBlob)
     verify_image = provide(VerifyImage)

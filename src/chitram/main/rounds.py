@@ -13,6 +13,8 @@ from chitram.images.use_cases.clear_uploads import ClearUploads
 from chitram.images.use_cases.expire_images import ExpireImages
 from chitram.images.use_cases.forget_keys import ForgetKeys
 from chitram.images.use_cases.reconcile_store import ReconcileCommand, ReconcileStore
+from chitram.images.use_cases.remake_renditions import RemakeRenditions
+from chitram.images.use_cases.scan_integrity import ScanIntegrity
 from chitram.platform.schedule import Round
 from chitram.platform.settings import Settings
 from chitram.platform.sweep import Sweep
@@ -22,6 +24,7 @@ EXPIRE = timedelta(seconds=10)
 CLEAR = timedelta(minutes=1)
 FORGET = timedelta(minutes=10)
 SESSIONS = timedelta(minutes=10)
+REMAKE = timedelta(minutes=1)
 BACKFILL = timedelta(hours=1)
 
 
@@ -37,5 +40,7 @@ async def make_rounds(container: AsyncContainer, sweep: Sweep) -> Sequence[Round
         Round("idempotency keys", await container.get(ForgetKeys), every=FORGET),
         Round("sessions", await container.get(ClearSessions), every=SESSIONS),
         Round("backfill", await container.get(BackfillDimensions), every=BACKFILL),
+        Round("remake", await container.get(RemakeRenditions), every=REMAKE),
+        Round("integrity", await container.get(ScanIntegrity), hour=settings.upkeep_hour),
         Round("reconcile", lambda: reconcile(ReconcileCommand(grace, apply=True)), hour=settings.upkeep_hour),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Self
 from uuid import UUID
@@ -148,10 +148,10 @@ class PostgresBlobs:
         )
         return [blob_from(row) for row in rows]
 
-    async def least_verified(self, limit: int) -> Sequence[Blob]:
+    async def least_verified(self, shards: Collection[str], limit: int) -> Sequence[Blob]:
         rows = await self._session.scalars(
             select(BlobRow)
-            .where(BlobRow.state == BlobState.LIVE.value)
+            .where(BlobRow.state == BlobState.LIVE.value, BlobRow.shard.in_(shards))
             .order_by(BlobRow.verified_at.asc().nulls_first(), BlobRow.id)
             .limit(limit)
         )
