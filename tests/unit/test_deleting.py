@@ -38,7 +38,7 @@ async def test_takes_the_image_away_and_condemns_its_blob() -> None:
     assert tables.images == {}
     assert tables.blobs[uploaded.blob.id].state is BlobState.DELETING
     assert list(tables.outbox.values()) == [
-        (PURGE_IMAGE, {IMAGE_ID: str(uploaded.image.id)}),
+        (PURGE_IMAGE, {IMAGE_ID: str(uploaded.image.id), BLOB_ID: str(uploaded.blob.id)}),
         (DELETE_BLOB, {BLOB_ID: str(uploaded.blob.id)}),
     ]
     assert house.caches.invalidated == [(uploaded.image.id, GONE)]

@@ -19,6 +19,7 @@ from chitram.images.adapters.postgres.queries import (
     PostgresImageLists,
     PostgresImageQueries,
 )
+from chitram.images.adapters.postgres.traces import PostgresTraces
 from chitram.images.adapters.postgres.unit_of_work import PostgresTransactions
 from chitram.images.adapters.quarantine import ObjectQuarantine
 from chitram.images.adapters.renderer.renderer import ChildRenderer
@@ -47,7 +48,7 @@ from chitram.images.ports import (
     Transactions,
 )
 from chitram.images.public import BlobPlaces, ImageQueries
-from chitram.images.queries import ImageLists
+from chitram.images.queries import ImageLists, Traces
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.begin_upload import BeginUpload, DirectUploadRules
 from chitram.images.use_cases.change_image import ChangeImage
@@ -111,6 +112,10 @@ class ImagesAdapters(Provider):
     @provide
     def places(self, reader: Reader) -> BlobPlaces:
         return PostgresBlobPlaces(reader)
+
+    @provide
+    def traces(self, reader: Reader) -> Traces:
+        return PostgresTraces(reader)
 
     @provide
     def blobs(self, stores: ObjectStores, settings: Settings) -> BlobStore:

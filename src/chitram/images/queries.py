@@ -99,6 +99,56 @@ class BlobPlaces(Protocol):
         ...
 
 
+class ImageTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """What rows know of an image id; all null when there is no such image any more.
+
+    Attributes:
+        has_key: whether an idempotency key leads to it.
+        uploads: direct uploads that it was made of, or that have this id.
+    """
+
+    blob_id: UUID | None
+    visibility: str | None
+    owner_id: UUID | None
+    created_at: datetime | None
+    has_key: bool
+    uploads: tuple[UUID, ...]
+
+
+class BlobTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """A blob's row: how many images show it, and the names of its renditions."""
+
+    id: UUID
+    shard: str
+    state: str
+    processing: str
+    verified_at: datetime | None
+    damaged_at: datetime | None
+    images: int
+    renditions: tuple[str, ...]
+
+
+class DamageView(msgspec.Struct, frozen=True, kw_only=True):
+    """A live blob that is damaged or missing: since when that is known, how many images show it."""
+
+    id: UUID
+    shard: str
+    damaged_at: datetime
+    images: int
+
+
+class Traces(Protocol):
+    """What is left of anything, read on the primary; raises `DatabaseUnavailable`."""
+
+    async def image(self, image_id: UUID) -> ImageTrace: ...
+
+    async def blob(self, blob_id: UUID) -> BlobTrace | None: ...
+
+    async def damaged(self, limit: int) -> Sequence[DamageView]:
+        """Blobs that are known to be damaged, for the longest time first."""
+        ...
+
+
 def rendition_view(rendition: Rendition) -> RenditionView:
     """The view of a rendition."""
     return RenditionView(

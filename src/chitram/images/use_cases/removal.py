@@ -54,7 +54,9 @@ async def remove_image(transaction: ImagesUnitOfWork, image: Image, quotas: Quot
     if blob is None or not await transaction.images.remove(image.id):
         return None
     await transaction.keys.forget(image.id)
-    await transaction.outbox.add(PURGE_IMAGE, {IMAGE_ID: str(image.id)})
+    # The blob is what there is to follow once the image's row is gone.
+    purge = {IMAGE_ID: str(image.id), BLOB_ID: str(image.blob_id)}
+    await transaction.outbox.add(PURGE_IMAGE, purge)
     if await transaction.images.count_on(image.blob_id) == 0:
         payload = {BLOB_ID: str(image.blob_id)}
         await transaction.blobs.mark_deleting(image.blob_id)
