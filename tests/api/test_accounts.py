@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import re
-from collections.abc import AsyncIterator
+import sys
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +15,7 @@ import asyncpg
 import httpx
 import pytest
 
+from chitram.platform.settings import PREFIX
 from tests.api.conftest import StartApi
 from tests.support.api import Api, log_of
 
@@ -300,19 +302,39 @@ async def test_a_token_that_was_changed_is_refused(api: Api) -> None:
         assert refused(answer) == (401, "INVALID_TOKEN")
 
 
-@pytest.fixture(scope="module")
-async def closed(start_api: StartApi) -> AsyncIterator[Api]:
-    """An API of its own, whose log is read; nobody may register there, and quotas are small."""
-    async with start_api(
-        REGISTRATION="closed", LOG_FORMAT="json", LOG_LEVEL="debug", QUOTA_BYTES=1000, HTTP_WORKERS=1
-    ) as api:
-        yield api
+async def test_the_command_line_makes_an_administrator_of_a_closed_house_and_ends_sessions_at_once(
+    start_api: StartApi, valkey_url: str
+) -> None:
+    email = an_email()
+    async with start_api(REGISTRATION="closed", QUOTA_BYTES=1000, HTTP_WORKERS=1) as api:
+        answer = await post(api, "register", email=email, password=PASSWORD)
+        assert refused(answer) == (403, "REGISTRATION_CLOSED")
+        assert await api.rows("users") == 0
+        await administer(api, valkey_url, "create-admin", email, typed=PASSWORD)
+        body = (await post(api, "login", email=email, password=PASSWORD)).json()
+        mine = (await me(api, body)).json()
+        assert (mine["is_admin"], mine["storage"]["quota_bytes"]) == (True, 1000)
+        await administer(api, valkey_url, "user", email, "--deactivate")
+        assert refused(await me(api, body)) == (401, "INVALID_TOKEN")
+        again = await post(api, "login", email=email, password=PASSWORD)
+        assert refused(again) == (401, "INVALID_CREDENTIALS")
 
 
-async def test_nobody_registers_while_registration_is_closed(closed: Api) -> None:
-    answer = await post(closed, "register", email=an_email(), password=PASSWORD)
-    assert refused(answer) == (403, "REGISTRATION_CLOSED")
-    assert await closed.rows("users") == 0
+async def administer(api: Api, valkey_url: str, *arguments: str, typed: str = "") -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    environment |= {
+        f"{PREFIX}DATABASE_URL": api.database_url,
+        f"{PREFIX}VALKEY_URL": valkey_url,
+        f"{PREFIX}DATA_DIR": str(api.data_dir),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "chitram.main.cli", "admin", *arguments),
+        env=environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    await process.communicate(typed.encode())
+    assert process.returncode == 0
 
 
 async def execute(api: Api, statement: str, *arguments: object) -> None:
