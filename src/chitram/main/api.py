@@ -140,8 +140,8 @@ async def _drop_stalled_clients(seconds: float) -> None:
         await asyncio.sleep(_LISTENING_POLL_SECONDS)
 
 
-def app_of_worker() -> ASGIApp:
-    """Make the application of one server process; the factory that granian calls."""
+def app_of_worker(*others: Provider) -> ASGIApp:
+    """Make the application of one server process; the factory that granian calls, without arguments."""
     die_with_parent()
     # The handlers inherited from the server would swallow a signal that comes before granian sets
     # those of this process.
@@ -149,7 +149,7 @@ def app_of_worker() -> ASGIApp:
         signal.signal(number, signal.SIG_DFL)
     settings = load_settings()
     configure_logging(settings)
-    return make_app(settings)
+    return make_app(settings, *others)
 
 
 def document() -> dict[str, object]:
@@ -157,8 +157,12 @@ def document() -> dict[str, object]:
     return openapi_document(ROUTES)
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, factory: str = f"{__name__}:app_of_worker") -> int:
     """Serve until told to stop; requests under way are finished.
+
+    Args:
+        settings: in force here; server processes read them again.
+        factory: module and name of what makes the application in each server process.
 
     Raises `SettingsError` and `StartError` for what can be known before the server starts.
     """
@@ -172,7 +176,7 @@ def run(settings: Settings) -> int:
             f"{settings.http_host}:{settings.http_port} cannot be used: {error.strerror}."
         ) from error
     Granian(
-        f"{__name__}:app_of_worker",
+        factory,
         factory=True,
         address=settings.http_host,
         port=settings.http_port,

@@ -7,10 +7,10 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import structlog
-from dishka import AsyncContainer
+from dishka import AsyncContainer, Provider
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from valkey.asyncio import Valkey
 from valkey.exceptions import ValkeyError
@@ -40,9 +40,18 @@ _LEAVE_SECONDS = 1.0
 _log = structlog.get_logger("chitram.worker")
 
 
-async def serve(settings: Settings, stop: asyncio.Event, at_once: asyncio.Event | None = None) -> None:
-    """Work until `stop`, then finish what is under way; hand it back when `at_once` is set."""
-    container = make_container(settings)
+async def serve(
+    settings: Settings,
+    stop: asyncio.Event,
+    at_once: asyncio.Event | None = None,
+    *,
+    others: Sequence[Provider] = (),
+) -> None:
+    """Work until `stop`, then finish what is under way; hand it back when `at_once` is set.
+
+    `others` as in `make_container`.
+    """
+    container = make_container(settings, *others)
     try:
         async with _waiting_queues(settings) as queues:
             await _work(container, queues, stop, at_once or asyncio.Event())
@@ -110,7 +119,7 @@ async def _waiting_queues(settings: Settings) -> AsyncIterator[JobQueues]:
                 await client.aclose()
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, *others: Provider) -> int:
     """Work until SIGTERM or SIGINT; a second one does not wait for what is under way."""
     configure_logging(settings)
     logging.getLogger("saq").addFilter(is_no_outage)
@@ -126,7 +135,7 @@ def run(settings: Settings) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
-        await serve(settings, stop, at_once)
+        await serve(settings, stop, at_once, others=others)
 
     asyncio.run(main())
     return 0
