@@ -22,7 +22,7 @@ from chitram.accounts.use_cases.create_api_key import CreateApiKey, CreateApiKey
 from chitram.accounts.use_cases.delete_api_key import DeleteApiKey, DeleteApiKeyCommand
 from chitram.platform.http.cursors import LONGEST_PAGE, Cursors
 from chitram.platform.http.json import read_json
-from chitram.platform.http.openapi import refusal
+from chitram.platform.http.openapi import NOT_SIGNED_IN, SESSION, refusal
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -30,7 +30,7 @@ PATH = "/api/v1/auth/api-keys"
 _LIST = "api-keys"
 _LONGEST_SECONDS = 10 * 365 * 86_400
 _REFUSALS = {
-    401: refusal("NOT_AUTHENTICATED", "INVALID_TOKEN", "TOKEN_EXPIRED"),
+    401: NOT_SIGNED_IN,
     403: refusal("FORBIDDEN"),
     503: refusal("DATABASE_UNAVAILABLE"),
 }
@@ -103,6 +103,7 @@ class ApiKeysController(Controller):
         operation_id="createApiKey",
         summary="Make an API key",
         operation_class=_MakesApiKey,
+        security=SESSION,
         responses={
             400: refusal("INVALID_REQUEST"),
             408: refusal("UPLOAD_TIMEOUT"),
@@ -149,6 +150,7 @@ class ApiKeysController(Controller):
         "/",
         operation_id="listApiKeys",
         summary="List API keys",
+        security=SESSION,
         responses={400: refusal("INVALID_REQUEST"), **_REFUSALS},
     )
     @inject
@@ -180,6 +182,7 @@ class ApiKeysController(Controller):
         status_code=204,
         operation_id="deleteApiKey",
         summary="Remove an API key",
+        security=SESSION,
         responses={400: refusal("INVALID_REQUEST"), 404: refusal("API_KEY_NOT_FOUND"), **_REFUSALS},
     )
     @inject

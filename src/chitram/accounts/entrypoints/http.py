@@ -26,7 +26,7 @@ from chitram.accounts.use_cases.refresh_session import RefreshCommand, RefreshSe
 from chitram.accounts.use_cases.register_user import RegisterCommand, RegisterUser
 from chitram.accounts.use_cases.sign_in import SignIn, SignInCommand
 from chitram.platform.http.json import read_json
-from chitram.platform.http.openapi import SIGNED_IN
+from chitram.platform.http.openapi import SESSION, SIGNED_IN
 from chitram.platform.http.rate_limits import RATE_LIMIT, client_of
 from chitram.platform.rate_limits.policy import LOGINS, REFRESHES
 
@@ -144,7 +144,7 @@ class AuthController(Controller):
         status_code=204,
         operation_id="logout",
         summary="Sign out",
-        security=SIGNED_IN,
+        security=SESSION,
         responses=openapi.LOGOUT_REFUSALS,
     )
     @inject

@@ -8,7 +8,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIFormat, OpenAPIType, Operation, Schema
 
 from chitram.accounts.domain.passwords import LEAST_CHARACTERS, MOST_CHARACTERS
-from chitram.platform.http.openapi import RATE_LIMITED, json_request, refusal
+from chitram.platform.http.openapi import NOT_SIGNED_IN, RATE_LIMITED, json_request, refusal
 
 _EMAIL = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.EMAIL)
 _NEW_PASSWORD = Schema(
@@ -43,12 +43,12 @@ REFRESH_REFUSALS: dict[int, ResponseSpec] = {
     503: refusal("DATABASE_UNAVAILABLE"),
 }
 LOGOUT_REFUSALS: dict[int, ResponseSpec] = {
-    401: refusal("NOT_AUTHENTICATED", "INVALID_TOKEN", "TOKEN_EXPIRED"),
+    401: NOT_SIGNED_IN,
     403: refusal("FORBIDDEN"),
     503: refusal("DATABASE_UNAVAILABLE"),
 }
 ME_REFUSALS: dict[int, ResponseSpec] = {
-    401: refusal("NOT_AUTHENTICATED", "INVALID_TOKEN", "TOKEN_EXPIRED"),
+    401: NOT_SIGNED_IN,
     503: refusal("DATABASE_UNAVAILABLE"),
 }
 

@@ -19,7 +19,7 @@ from chitram.delivery.entrypoints.visible import AnyRequest, VisibleImages
 from chitram.images.public import THUMBNAIL_SIDES, ImageBody, RenditionKind
 from chitram.kernel.errors import InvalidRequest
 from chitram.platform.http.headers import joined_lines
-from chitram.platform.http.openapi import READ_METHODS, reads
+from chitram.platform.http.openapi import MAY_SIGN_IN, READ_METHODS, reads
 from chitram.platform.http.rate_limits import RATE_LIMIT
 from chitram.platform.rate_limits.policy import READS
 
@@ -35,6 +35,7 @@ _TAGS = ["images"]
     http_method=READ_METHODS,
     operation_id=reads("Image"),
     summary="Describe an image",
+    security=MAY_SIGN_IN,
     responses=openapi.METADATA_REFUSALS,
     opt={RATE_LIMIT: READS},
 )
@@ -64,6 +65,7 @@ async def metadata(
     operation_id=reads("ImageFile"),
     summary="Send the bytes of an image",
     operation_class=openapi.SendsFile,
+    security=MAY_SIGN_IN,
     responses=openapi.FILE_REFUSALS,
     opt={RATE_LIMIT: READS},
 )
@@ -84,6 +86,7 @@ async def file(
     operation_id=reads("ImageThumbnail"),
     summary="Send a thumbnail",
     operation_class=openapi.SendsRendition,
+    security=MAY_SIGN_IN,
     responses=openapi.THUMBNAIL_REFUSALS,
     opt={RATE_LIMIT: READS},
 )
@@ -105,6 +108,7 @@ async def thumbnail(
     operation_id=reads("ImageOptimised"),
     summary="Send an image in fewer bytes",
     operation_class=openapi.SendsOptimised,
+    security=MAY_SIGN_IN,
     responses=openapi.OPTIMISED_REFUSALS,
     opt={RATE_LIMIT: READS},
 )

@@ -17,6 +17,7 @@ from chitram.delivery.entrypoints.visible import AnyRequest, VisibleImages
 from chitram.images.public import image_body, require_owner
 from chitram.kernel.clock import Clock
 from chitram.platform.http.json import read_json
+from chitram.platform.http.openapi import SIGNED_IN
 from chitram.platform.http.rate_limits import RATE_LIMIT
 from chitram.platform.rate_limits.policy import READS
 
@@ -40,6 +41,7 @@ class LinkBody(msgspec.Struct, frozen=True):
     operation_id="createImageLink",
     summary="Make a link to a private image",
     operation_class=openapi.TakesLinkRequest,
+    security=SIGNED_IN,
     responses=openapi.LINK_REFUSALS,
     opt={RATE_LIMIT: READS},
 )

@@ -21,7 +21,7 @@ from litestar.params import Parameter
 
 from chitram.delivery.domain.links import LONGEST_SECONDS
 from chitram.images.public import THUMBNAIL_SIDES
-from chitram.platform.http.openapi import RATE_LIMITED, refusal
+from chitram.platform.http.openapi import BAD_CREDENTIALS, NOT_SIGNED_IN, RATE_LIMITED, refusal
 
 IMAGE_ID = Parameter(description="Id of the image", schema_extra={"format": "uuid"})
 THUMBNAIL_SIZE = Parameter(
@@ -30,12 +30,14 @@ THUMBNAIL_SIZE = Parameter(
 
 METADATA_REFUSALS: dict[int, ResponseSpec] = {
     400: refusal("INVALID_REQUEST"),
+    401: BAD_CREDENTIALS,
     404: refusal("IMAGE_NOT_FOUND"),
     429: RATE_LIMITED,
     503: refusal("DATABASE_UNAVAILABLE"),
 }
 FILE_REFUSALS: dict[int, ResponseSpec] = {
     400: refusal("INVALID_REQUEST"),
+    401: BAD_CREDENTIALS,
     404: refusal("IMAGE_NOT_FOUND"),
     412: refusal("PRECONDITION_FAILED"),
     416: refusal("RANGE_NOT_SATISFIABLE"),
@@ -52,7 +54,7 @@ OPTIMISED_REFUSALS: dict[int, ResponseSpec] = {
 }
 LINK_REFUSALS: dict[int, ResponseSpec] = {
     400: refusal("INVALID_REQUEST"),
-    401: refusal("NOT_AUTHENTICATED"),
+    401: NOT_SIGNED_IN,
     403: refusal("FORBIDDEN"),
     404: refusal("IMAGE_NOT_FOUND"),
     408: refusal("UPLOAD_TIMEOUT"),

@@ -34,6 +34,7 @@ from chitram.platform.http.errors import error_body, error_status
 from chitram.platform.http.headers import content_length, joined_lines
 from chitram.platform.http.limits import BodyLimits
 from chitram.platform.http.multipart import FilePart, Form, read_form
+from chitram.platform.http.openapi import MAY_SIGN_IN
 from chitram.platform.http.rate_limits import RATE_LIMIT, charge
 from chitram.platform.rate_limits.policy import UPLOADS
 from chitram.platform.spool import Spool
@@ -58,6 +59,7 @@ class ImagesController(Controller):
         summary="Upload an image by form",
         operation_class=openapi.MultipartUpload,
         opt={RATE_LIMIT: UPLOADS},
+        security=MAY_SIGN_IN,
         responses=openapi.UPLOAD_REFUSALS,
     )
     @inject
@@ -84,6 +86,7 @@ class ImagesController(Controller):
         summary="Upload an image by its bare bytes",
         operation_class=openapi.RawUpload,
         opt={RATE_LIMIT: UPLOADS},
+        security=MAY_SIGN_IN,
         responses=openapi.UPLOAD_REFUSALS,
     )
     @inject
@@ -125,6 +128,7 @@ class ImagesController(Controller):
         summary="Upload many images",
         operation_class=openapi.BatchUpload,
         opt={RATE_LIMIT: UPLOADS},
+        security=MAY_SIGN_IN,
         responses=openapi.BATCH_REFUSALS,
     )
     @inject
@@ -188,6 +192,7 @@ class ImagesController(Controller):
         "/{image_id:str}",
         operation_id="deleteImage",
         summary="Delete an image",
+        security=MAY_SIGN_IN,
         responses=openapi.DELETE_REFUSALS,
     )
     @inject

@@ -16,7 +16,7 @@ from litestar.openapi.spec import (
 )
 from litestar.params import HeaderParameter, Parameter
 
-from chitram.platform.http.openapi import RATE_LIMITED, json_request, refusal
+from chitram.platform.http.openapi import NOT_SIGNED_IN, RATE_LIMITED, json_request, refusal
 
 IMAGE_ID = Parameter(description="Id of the image", schema_extra={"format": "uuid"})
 UPLOAD_ID = Parameter(description="Id of the upload, not of an image", schema_extra={"format": "uuid"})
@@ -28,7 +28,6 @@ IDEMPOTENCY_KEY = HeaderParameter(
 )
 
 # Credentials that are no good are refused wherever they are given.
-NOT_SIGNED_IN = refusal("NOT_AUTHENTICATED", "TOKEN_EXPIRED", "INVALID_TOKEN")
 UPLOAD_REFUSALS: dict[int, ResponseSpec] = {
     400: refusal("INVALID_REQUEST", "DIGEST_MISMATCH"),
     401: NOT_SIGNED_IN,

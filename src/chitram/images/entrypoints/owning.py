@@ -21,6 +21,7 @@ from chitram.images.public import ImageBody, ImageNotFound, ImageQueries, image_
 from chitram.images.use_cases.change_image import ChangeCommand, ChangeImage
 from chitram.images.use_cases.verify_image import VerifyCommand, VerifyImage
 from chitram.platform.http.json import read_json
+from chitram.platform.http.openapi import SIGNED_IN
 from chitram.platform.http.rate_limits import RATE_LIMIT
 from chitram.platform.rate_limits.policy import READS
 
@@ -55,6 +56,7 @@ class VerifiedBody(msgspec.Struct, frozen=True):
     operation_id="listImages",
     summary="List images",
     dependencies={"wanted": Provide(wanted_page, sync_to_thread=False)},
+    security=SIGNED_IN,
     responses=openapi.LIST_REFUSALS,
     opt={RATE_LIMIT: READS},
 )
@@ -76,6 +78,7 @@ async def list_images(
     operation_id="changeImage",
     summary="Change an image",
     operation_class=openapi.ChangesImage,
+    security=SIGNED_IN,
     responses=openapi.CHANGE_REFUSALS,
 )
 @inject
@@ -110,6 +113,7 @@ async def change_image(
     tags=_TAGS,
     operation_id="verifyImage",
     summary="Verify the stored bytes of an image",
+    security=SIGNED_IN,
     responses=openapi.VERIFY_REFUSALS,
     opt={RATE_LIMIT: READS},
 )

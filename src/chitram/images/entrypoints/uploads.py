@@ -27,6 +27,7 @@ from chitram.platform.http.digest import parse_repr_digest
 from chitram.platform.http.headers import content_length, joined_lines
 from chitram.platform.http.json import read_json
 from chitram.platform.http.limits import BodyLimits
+from chitram.platform.http.openapi import MAY_SIGN_IN
 from chitram.platform.http.rate_limits import RATE_LIMIT
 from chitram.platform.rate_limits.policy import UPLOAD_STEPS, UPLOADS
 
@@ -75,6 +76,7 @@ class UploadsController(Controller):
         summary="Begin a direct upload",
         operation_class=openapi.BeginsUpload,
         opt={RATE_LIMIT: UPLOADS},
+        security=MAY_SIGN_IN,
         responses=openapi.BEGIN_REFUSALS,
     )
     @inject
@@ -141,6 +143,7 @@ class UploadsController(Controller):
         operation_class=openapi.CompletesUpload,
         # Each costs a look by a decoder, and a refused one may be tried again.
         opt={RATE_LIMIT: UPLOAD_STEPS},
+        security=MAY_SIGN_IN,
         responses=openapi.COMPLETE_REFUSALS,
     )
     @inject

@@ -26,11 +26,22 @@ def refusal(*codes: str) -> ResponseSpec:
 
 RATE_LIMITED = refusal("RATE_LIMIT_EXCEEDED")
 
-# Whoever sends an access token or an API key.
-SIGNED_IN: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
+# What is said to credentials that are no good, and to none where they are needed.
+BAD_CREDENTIALS = refusal("TOKEN_EXPIRED", "INVALID_TOKEN")
+NOT_SIGNED_IN = refusal("NOT_AUTHENTICATED", "TOKEN_EXPIRED", "INVALID_TOKEN")
+
+# Whoever has signed in; they or an API key of theirs; they, or anyone.
+SESSION: list[dict[str, list[str]]] = [{"bearerAuth": []}]
+SIGNED_IN: list[dict[str, list[str]]] = [*SESSION, {"apiKey": []}]
+MAY_SIGN_IN: list[dict[str, list[str]]] = [{}, *SIGNED_IN]
 SECURITY_SCHEMES = Components(
     security_schemes={
-        "bearer": SecurityScheme(type="http", scheme="bearer", description="An access token or an API key"),
+        "bearerAuth": SecurityScheme(
+            type="http",
+            scheme="bearer",
+            bearer_format="JWT",
+            description="An access token; where an API key will do, it may come here too",
+        ),
         "apiKey": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
     }
 )
