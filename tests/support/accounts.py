@@ -86,7 +86,7 @@ class Accounts:
     async def audited(self, subject: str) -> list[tuple[UUID, str]]:
         """Who did what to a subject, in order."""
         rows = await self.connection.fetch(
-            "SELECT actor_id, action FROM audit_log WHERE subject = $1 ORDER BY id", subject
+            "SELECT actor_id, action FROM audit_log WHERE subject = $1 ORDER BY at", subject
         )
         return [(row["actor_id"], row["action"]) for row in rows]
 

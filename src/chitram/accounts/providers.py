@@ -13,7 +13,7 @@ from chitram.accounts.adapters.access_tokens import JwtAccessTokens
 from chitram.accounts.adapters.authenticator import OncePerRequest, TokenAuthenticator
 from chitram.accounts.adapters.emails import read_email
 from chitram.accounts.adapters.passwords import Argon2Hasher, RankedPasswords
-from chitram.accounts.adapters.postgres.audit import PostgresAuditLog
+from chitram.accounts.adapters.postgres.audit import PostgresAuditLog, PostgresAuditQueries
 from chitram.accounts.adapters.postgres.credential_queries import (
     PostgresApiKeyLists,
     PostgresApiKeyQueries,
@@ -49,6 +49,7 @@ from chitram.accounts.queries import (
     AccountQueries,
     ApiKeyLists,
     ApiKeyQueries,
+    AuditQueries,
     CredentialQueries,
     SessionQueries,
 )
@@ -81,6 +82,7 @@ class AccountsProvider(Provider):
     scope = Scope.APP
     session_queries = provide(PostgresSessionQueries, provides=SessionQueries)
     audit_log = provide(PostgresAuditLog, provides=AuditLog)
+    audit_queries = provide(PostgresAuditQueries, provides=AuditQueries)
     common_passwords = provide(RankedPasswords, provides=CommonPasswords)
 
     @provide

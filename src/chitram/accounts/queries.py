@@ -105,3 +105,21 @@ class AccountQueries(Protocol):
     """Reads accounts, from the primary."""
 
     async def find(self, user_id: UUID) -> AccountView | None: ...
+
+
+class AuditView(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the audit log; whoever has the command line is no `actor_id`."""
+
+    at: datetime
+    actor_id: UUID | None
+    action: str
+    subject: str
+    details: dict[str, str | int | bool | None]
+
+
+class AuditQueries(Protocol):
+    """Reads the audit log, from the primary."""
+
+    async def newest(self, limit: int, subject: str | None = None) -> list[AuditView]:
+        """The newest lines, of one subject if one is given, newest first."""
+        ...

@@ -16,7 +16,7 @@ from chitram.images.use_cases.copies import CopyRules
 from chitram.images.use_cases.move_blobs import MoveBlobs, MoveCommand, MoveReport
 from chitram.images.use_cases.reconcile_store import ReconcileCommand, ReconcileReport, ReconcileStore
 from chitram.kernel.errors import ChitramError
-from chitram.main import accounts, cache_statistics, integrity, jobs, trace
+from chitram.main import accounts, audit, cache_statistics, integrity, jobs, trace
 from chitram.main.container import make_container
 from chitram.main.progress import MoveProgress
 from chitram.main.stores import require_stores
@@ -85,6 +85,7 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     move.add_argument("--from", dest="source", required=True, metavar="NAME")
     move.add_argument("--to", dest="target", required=True, metavar="NAME")
     accounts.add_to(commands)
+    audit.add_to(commands)
     jobs.add_to(commands)
     trace.add_to(commands)
     integrity.add_to(commands)
