@@ -14,6 +14,13 @@ import pytest
 from chitram.images.adapters.postgres.rows import BlobRow
 from chitram.images.adapters.postgres.unit_of_work import PostgresTransactions
 from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat, Visibility
+from chitram.images.domain.rendition import (
+    Processing,
+    Rendition,
+    RenditionFormat,
+    RenditionKind,
+    RenditionSort,
+)
 from chitram.images.domain.upload import Upload
 from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, DROP_COPY, MAKE_RENDITIONS, SHARD
 from chitram.images.ports import BlobCatalogue, LiveBlobExists, StaleBlob, Transactions
@@ -395,3 +402,132 @@ async def test_lists_and_counts_the_live_blobs_of_a_shard(
     assert [blob.id async for blob in catalogue.held_by("old")] == [stayed.id]
     assert [blob.id async for blob in catalogue.held_by("new")] == sorted([moved.id, other.id])
     assert [await catalogue.count_held_by(shard) for shard in ("old", "new", "none")] == [1, 2, 0]
+
+
+def a_rendition(blob: Blob, kind: RenditionKind, **fields: Any) -> Rendition:
+    given: dict[str, Any] = {
+        "blob_id": blob.id,
+        "kind": kind,
+        "recipe": 1,
+        "format": RenditionFormat.WEBP,
+        "width": 150,
+        "height": 84,
+        "byte_size": 4210,
+        "sha256": token_bytes(32),
+        "created_at": datetime.now(UTC),
+    }
+    return Rendition(**(given | fields))
+
+
+async def replace_renditions(
+    transactions: Transactions, blob: Blob, sort: RenditionSort, *made: Rendition
+) -> set[Rendition]:
+    """Replace those of a sort; all that the blob has then."""
+    async with transactions.begin() as transaction:
+        await transaction.blobs.lock(blob.id)
+        await transaction.renditions.of(blob.id)
+        await transaction.renditions.replace(blob.id, sort, made)
+        await transaction.commit()
+    async with transactions.begin() as transaction:
+        return set(await transaction.renditions.of(blob.id))
+
+
+async def test_renditions_of_a_sort_are_replaced_and_the_others_stay(
+    transactions: Transactions, catalogue: BlobCatalogue
+) -> None:
+    blob, other = a_blob(), a_blob()
+    await keep(transactions, blob)
+    await keep(transactions, other)
+    old = [a_rendition(blob, kind) for kind in RenditionSort.THUMBNAILS.kinds]
+    optimised = a_rendition(blob, RenditionKind.OPTIMISED)
+    new = [a_rendition(blob, kind, recipe=2) for kind in RenditionSort.THUMBNAILS.kinds]
+    assert await replace_renditions(transactions, blob, RenditionSort.THUMBNAILS, *old) == {*old}
+    assert await replace_renditions(transactions, blob, RenditionSort.OPTIMISED, optimised) == {
+        *old,
+        optimised,
+    }
+    assert await replace_renditions(transactions, blob, RenditionSort.THUMBNAILS, *new) == {*new, optimised}
+    assert await replace_renditions(transactions, blob, RenditionSort.OPTIMISED) == {*new}
+    names = dict.fromkeys(("small-2", "medium-2", "large-2"), 4210)
+    assert await catalogue.renditions([blob.id, other.id, uuid4()]) == {blob.id: names}
+
+
+async def test_renditions_go_with_their_blob(transactions: Transactions, catalogue: BlobCatalogue) -> None:
+    blob = a_blob()
+    await keep(transactions, blob)
+    made = a_rendition(blob, RenditionKind.SMALL)
+    await replace_renditions(transactions, blob, RenditionSort.THUMBNAILS, made)
+    async with transactions.begin() as transaction:
+        await transaction.blobs.remove(blob.id)
+        await transaction.commit()
+    assert await catalogue.renditions([blob.id]) == {}
+
+
+async def test_how_far_a_blob_is_stands_in_its_row(transactions: Transactions) -> None:
+    blob = a_blob()
+    await keep(transactions, blob)
+    async with transactions.begin() as transaction:
+        await transaction.blobs.set_processing(blob.id, Processing.READY)
+        await transaction.blobs.set_recipe(blob.id, RenditionSort.THUMBNAILS, 3)
+        await transaction.blobs.set_recipe(blob.id, RenditionSort.OPTIMISED, 2)
+        await transaction.commit()
+    async with transactions.begin() as transaction:
+        found = await transaction.blobs.lock(blob.id)
+        assert found == replace(blob, processing=Processing.READY, thumbnails_recipe=3, optimised_recipe=2)
+        await transaction.blobs.set_recipe(blob.id, RenditionSort.THUMBNAILS, None)
+        await transaction.commit()
+    async with transactions.begin() as transaction:
+        found = await transaction.blobs.lock(blob.id)
+        assert found is not None
+        assert found.thumbnails_recipe is None
+
+
+async def test_finds_blobs_of_which_not_all_was_tried_by_todays_recipes(transactions: Transactions) -> None:
+    old, new, half, dying = (a_blob() for _ in range(4))
+    for blob in (old, new, half, dying):
+        await keep(transactions, blob)
+    async with transactions.begin() as transaction:
+        for blob, thumbnails, optimised in ((old, 0, 1), (new, 1, 1), (half, 1, None)):
+            await transaction.blobs.set_recipe(blob.id, RenditionSort.THUMBNAILS, thumbnails)
+            await transaction.blobs.set_recipe(blob.id, RenditionSort.OPTIMISED, optimised)
+        await transaction.blobs.mark_deleting(dying.id)
+        await transaction.commit()
+    first, second = sorted([old.id, half.id])
+    async with transactions.begin() as transaction:
+        assert [blob.id for blob in await transaction.blobs.outdated(UUID(int=0), 1)] == [first]
+        assert [blob.id for blob in await transaction.blobs.outdated(first, 9)] == [second]
+        assert await transaction.blobs.outdated(second, 9) == []
+
+
+async def test_finds_blobs_that_were_never_verified_or_longest_ago(transactions: Transactions) -> None:
+    now = datetime.now(UTC)
+    never, lately, long_ago, elsewhere, dying = (
+        a_blob(shard=shard) for shard in ("a", "b", "a", "away", "a")
+    )
+    for blob in (never, lately, long_ago, elsewhere, dying):
+        await keep(transactions, blob)
+    async with transactions.begin() as transaction:
+        await transaction.blobs.set_verified(lately.id, now, is_intact=True)
+        await transaction.blobs.set_verified(long_ago.id, now - HOUR, is_intact=False)
+        await transaction.blobs.mark_deleting(dying.id)
+        await transaction.commit()
+    async with transactions.begin() as transaction:
+        found = [blob.id for blob in await transaction.blobs.least_verified({"a", "b"}, 9)]
+        assert found == [never.id, long_ago.id, lately.id]
+        assert [blob.id for blob in await transaction.blobs.least_verified({"b"}, 1)] == [lately.id]
+
+
+async def test_a_change_of_a_blob_is_a_later_version_of_its_images(transactions: Transactions) -> None:
+    blob, other = a_blob(), a_blob()
+    shown, twice = an_image(blob), an_image(blob, version=4)
+    elsewhere = an_image(other)
+    await keep(transactions, blob, shown, twice)
+    await keep(transactions, other, elsewhere)
+    async with transactions.begin() as transaction:
+        assert len(await transaction.images.touch(blob.id, 1)) == 1
+    async with transactions.begin() as transaction:
+        assert set(await transaction.images.touch(blob.id, 9)) == {(shown.id, 2), (twice.id, 5)}
+        await transaction.commit()
+    async with transactions.begin() as transaction:
+        assert await transaction.images.get(twice.id) == replace(twice, version=5)
+        assert await transaction.images.get(elsewhere.id) == elsewhere
