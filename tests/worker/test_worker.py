@@ -15,12 +15,13 @@ from dishka import AsyncContainer
 from sqlalchemy import text
 
 from chitram.accounts.public import ANONYMOUS
+from chitram.images.entrypoints.jobs import MakeRenditionsJob
 from chitram.images.use_cases.backfill_dimensions import BackfillDimensions
 from chitram.images.use_cases.begin_upload import BeginUpload, BeginUploadCommand
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.receive_upload import ReceiveUpload, ReceiveUploadCommand
 from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage
-from chitram.main import rounds, worker
+from chitram.main import admin, rounds, worker
 from chitram.main.container import make_container
 from chitram.platform import schedule
 from chitram.platform.settings import Settings, spool_dir
@@ -159,6 +160,34 @@ async def test_what_is_uploaded_gets_its_renditions_and_a_delete_takes_them_away
         assert len(site.objects()) == 1 + len(made)
         await site.take_away(uploaded)
         await until(site.is_clean)
+
+
+async def test_what_cannot_be_processed_says_so_until_an_administrator_has_it_tried_again(
+    site: Site, working: StartWorker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(MakeRenditionsJob, "attempts", 1)
+    uploaded = await site.take(jpeg())
+    [original] = site.objects()
+    content = original.read_bytes()
+    original.write_bytes(b"damaged")
+
+    async def processed() -> str:
+        view = await site.database.queries.find(uploaded.image.id)
+        assert view is not None
+        return view.processing
+
+    async def failed() -> bool:
+        return await processed() == "failed"
+
+    async def ready() -> bool:
+        return await processed() == "ready"
+
+    async with working():
+        await until(failed)
+        original.write_bytes(content)
+        while "requeued: 1" not in capsys.readouterr().out:
+            await asyncio.to_thread(admin.run, site.settings, ["jobs", "--requeue"])
+        await until(ready)
 
 
 async def test_a_delete_that_valkey_never_heard_of_is_carried_out(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 
@@ -26,7 +25,7 @@ from chitram.platform.outbox import Relay
 from chitram.platform.queue import JobQueues, QueueName
 from chitram.platform.queue_worker import DEQUEUE_SECONDS, QueueWorker, is_no_outage
 from chitram.platform.schedule import Schedule, repeat
-from chitram.platform.settings import Settings
+from chitram.platform.settings import Settings, renderer_count
 from chitram.platform.spool import make_spool
 from chitram.platform.sweep import Sweep
 from chitram.platform.valkey import make_valkey
@@ -65,6 +64,7 @@ async def _work(
     sessions = await container.get(async_sessionmaker[AsyncSession])
     relay = await container.get(Relay)
     client = await container.get(Valkey)
+    renderers = renderer_count(await container.get(Settings))
 
     def begin() -> SqlUnitOfWork:
         return SqlUnitOfWork(sessions, relay)
@@ -85,7 +85,7 @@ async def _work(
             schedule.run_until(stop, grace_seconds=_ROUND_SECONDS),
             *(
                 worker.run_until(stop, at_once, grace_seconds=_STOP_SECONDS)
-                for worker in _queue_workers(queues, runner)
+                for worker in _queue_workers(queues, runner, renderers)
             ),
         )
     finally:
@@ -95,10 +95,9 @@ async def _work(
             await runner.tally.leave(client, runner.worker)
 
 
-def _queue_workers(queues: JobQueues, runner: OutboxRunner) -> list[QueueWorker]:
+def _queue_workers(queues: JobQueues, runner: OutboxRunner, renderers: int) -> list[QueueWorker]:
     """A worker for each queue. What nobody waits for gives way to what somebody does."""
     # One more than can be rendered at once: it fetches its original meanwhile.
-    renderers = len(os.sched_getaffinity(0))
     urgent = QueueWorker(queues[QueueName.URGENT], runner, _URGENT_JOBS)
     thumbnails = QueueWorker(queues[QueueName.THUMBNAILS], runner, renderers + 1)
     optimise = QueueWorker(queues[QueueName.OPTIMISE], runner, 1, after=[thumbnails])
