@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from functools import lru_cache
 
+import numpy as np
 from PIL import Image, ImageCms
 
 # Colour space of a profile, as it stands in its header, for each mode.
@@ -12,6 +13,8 @@ _SPACES = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}
 # Colours inside sRGB stay what they are, and the darkest stays black.
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
+# Rounding in profiles of sRGB that writers make differs by so much, in 255ths.
+_SAME = 2
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
@@ -31,6 +34,18 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     converted = ImageCms.applyTransform(image, transform)
     assert converted is not None  # noqa: S101 - not in place
     return converted.convert("L") if image.mode == "L" else converted
+
+
+def is_srgb(profile: bytes) -> bool:
+    """Whether a profile of RGB makes no difference, or cannot be used."""
+    transform = _transform(profile, "RGB")
+    if transform is None:
+        return True
+    steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+    colours = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(1, -1, 3)
+    converted = ImageCms.applyTransform(Image.fromarray(colours), transform)
+    differences = np.abs(np.asarray(converted, np.int16) - colours)
+    return int(differences.max()) <= _SAME
 
 
 @lru_cache(maxsize=4)

@@ -28,6 +28,10 @@ OVERSAMPLING = 2
 _TILE_PIXELS = 1 << 20
 _TILE_COLUMNS = 4096
 _BITS = {"1": 1, "L;2": 2, "L;4": 4}
+# As gAMA and cHRM have to tell them beside sRGB (PNG 11.3.2.5): white, red, green, blue.
+_GAMMA = 0.45455
+_CHROMATICITY = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+_SAME = 0.01
 _NO_MEMORY = "Insufficient memory"
 
 _READERS: dict[ImageFormat, Callable[[Any], ImageFile.ImageFile]] = {
@@ -53,6 +57,29 @@ class Original:
         self.is_jpeg = kind is ImageFormat.JPEG
         # How the samples of a PNG are coded: bit depth and channels in one word.
         self._raw = "" if self.is_jpeg else str(self._image.tile[0].args)
+
+    @property
+    def has_sixteen_bits(self) -> bool:
+        """Whether a sample is more than what decoding leaves of it."""
+        return "16" in self._raw
+
+    @property
+    def subsampling(self) -> int:
+        """How the chroma of a JPEG is coded, as Pillow counts: 0 at full size, 1 at half, 2 at a quarter."""
+        return max(0, JpegImagePlugin.get_sampling(self._image))
+
+    @property
+    def has_known_colours(self) -> bool:
+        """Whether a profile, or nothing, says which colours the numbers are."""
+        info = self._image.info
+        if self._data.find(b"cICP", 0, self._data.find(b"IDAT")) >= 0:
+            return False
+        if self.profile or "srgb" in info:
+            return True
+        told = (info.get("gamma", _GAMMA), *info.get("chromaticity", _CHROMATICITY))
+        return all(
+            abs(one - other) < _SAME for one, other in zip(told, (_GAMMA, *_CHROMATICITY), strict=True)
+        )
 
     def shrunk(self, wanted: Size) -> Image.Image:
         """Decode to a picture that oversamples `wanted`, or is `wanted` where that is the full size.

@@ -11,7 +11,12 @@ from chitram.images.adapters.renderer.original import Original, Size
 from chitram.images.adapters.renderer.protocol import Encoded
 from chitram.images.domain.rendition import THUMBNAIL_SIDES, RenditionFormat, RenditionKind, fitted
 
-_QUALITY = 82
+# Coarser where each pixel is looked at closer. The chroma of a quarter of the pixels is enough for
+# photographs, except in the smallest; the coloured edges of graphics need it all. Progressive coding
+# saves 3 % at 600 pixels and nothing at 150.
+_QUALITIES = {RenditionKind.SMALL: 86, RenditionKind.MEDIUM: 84, RenditionKind.LARGE: 82}
+_FULL_CHROMA, _QUARTER_CHROMA = 0, 2
+_OPAQUE = 255
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -31,7 +36,7 @@ def thumbnails(original: Original, orientation: int) -> list[Encoded]:
     made = []
     for kind, side in sides:
         image = _resized(image, fitted(*shown, side))
-        made.append(_encoded(kind, image))
+        made.append(_encoded(kind, image, is_graphics=not original.is_jpeg))
     return made[::-1]
 
 
@@ -40,7 +45,7 @@ def _largest(original: Original, orientation: int, size: Size) -> Image.Image:
     wanted = displayed(*size, orientation)
     image = _resized(original.shrunk(wanted), wanted)
     image = upright(to_srgb(image, original.profile), orientation)
-    if image.mode in {"LA", "RGBA"} and image.getchannel("A").getextrema()[0] == 255:  # noqa: PLR2004 - opaque
+    if image.mode in {"LA", "RGBA"} and image.getchannel("A").getextrema()[0] == _OPAQUE:
         return image.convert(image.mode[:-1])
     return image
 
@@ -55,7 +60,16 @@ def _resized(image: Image.Image, size: Size) -> Image.Image:
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _encoded(kind: RenditionKind, image: Image.Image) -> Encoded:
+def _encoded(kind: RenditionKind, image: Image.Image, *, is_graphics: bool) -> Encoded:
     if image.mode in {"LA", "RGBA"}:
         return encoded(kind, image, RenditionFormat.PNG, optimize=True)
-    return encoded(kind, image, RenditionFormat.JPEG, quality=_QUALITY, optimize=True, progressive=True)
+    is_small = kind is RenditionKind.SMALL
+    return encoded(
+        kind,
+        image,
+        RenditionFormat.JPEG,
+        quality=_QUALITIES[kind],
+        subsampling=_FULL_CHROMA if is_small or is_graphics else _QUARTER_CHROMA,
+        optimize=True,
+        progressive=not is_small,
+    )
