@@ -36,7 +36,8 @@ def original(name: str) -> bytes:
 
 
 @cache
-def _source(name: str) -> Image.Image:
+def clean_photo(name: str) -> Image.Image:
+    """A photograph of scikit-image as it is, RGB."""
     with Image.open(io.BytesIO(original(name))) as image:
         return image.convert("RGB")
 
@@ -45,7 +46,7 @@ def _source(name: str) -> Image.Image:
 def photo(width: int, height: int, name: str = "coffee.png") -> Image.Image:
     """A photograph of `width` times `height` pixels with the noise of a camera's sensor, RGB."""
     noise = np.random.default_rng(width * height).normal(0, 7, (height, width, 1))
-    pixels = np.asarray(_source(name).resize((width, height), Image.Resampling.BICUBIC)) + noise
+    pixels = np.asarray(clean_photo(name).resize((width, height), Image.Resampling.BICUBIC)) + noise
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 

@@ -1,0 +1,283 @@
+"""Renderers that hang, die, run out of memory or lie fail their picture alone, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+from structlog.testing import capture_logs
+
+from chitram.images.adapters.children import process
+from chitram.images.adapters.children.frames import frame
+from chitram.images.adapters.children.process import Child
+from chitram.images.adapters.renderer import renderer as module
+from chitram.images.adapters.renderer.protocol import Encoded, Made, Refused, Work
+from chitram.images.adapters.renderer.renderer import ChildRenderer
+from chitram.images.domain.rendition import RenditionFormat, RenditionKind
+from chitram.images.ports import RenderingFailed
+from chitram.kernel.errors import StorageUnavailable
+from tests.renditions.conftest import New, NewRenderer, renderer_of
+from tests.support import photos
+
+StandIn = Callable[[str], Awaitable[int]]
+
+
+def _idle(renderer: ChildRenderer, work: Work = Work.THUMBNAILS) -> Child:
+    (child,) = renderer._pools[work].idle
+    return child
+
+
+async def _stand_in(renderer: ChildRenderer, monkeypatch: pytest.MonkeyPatch, does: str | Path) -> int:
+    """Give a renderer a first child that does something else; return its process id."""
+    program = Path(__file__).with_name("stand_in.py")
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", program, does))
+    await renderer._pools[Work.THUMBNAILS].start()
+    monkeypatch.undo()
+    return _idle(renderer).pid
+
+
+async def _works(renderer: ChildRenderer, stored: New) -> bool:
+    made = await renderer.thumbnails(stored(photos.jpeg(800, 600)))
+    return [each.width for each in made] == [150, 300, 600]
+
+
+@pytest.mark.parametrize(
+    ("does", "seconds", "reason"),
+    [
+        ("hang", 0.3, "it takes too long"),
+        ("spin", 60.0, "it takes too long"),
+        ("die", 60.0, "the renderer does not survive it"),
+    ],
+)
+async def test_a_renderer_that_fails_is_replaced(
+    new_renderer: NewRenderer,
+    stored: New,
+    monkeypatch: pytest.MonkeyPatch,
+    does: str,
+    seconds: float,
+    reason: str,
+) -> None:
+    renderer = new_renderer(seconds=seconds)
+    pid = await _stand_in(renderer, monkeypatch, does)
+    async with asyncio.timeout(10):
+        with pytest.raises(RenderingFailed, match=reason):
+            await renderer.thumbnails(stored(photos.jpeg()))
+    assert not psutil.pid_exists(pid)
+    renderer._seconds = 60.0
+    assert await _works(renderer, stored)
+
+
+async def test_a_picture_that_needs_more_memory_than_there_is_fails_and_its_memory_returns(
+    new_renderer: NewRenderer, stored: New
+) -> None:
+    renderer = new_renderer(memory_bytes=1 << 29)
+    assert await _works(renderer, stored)
+    child = psutil.Process(_idle(renderer).pid)
+    before = child.memory_info().rss
+    with pytest.raises(RenderingFailed, match="too much memory"):
+        await renderer.thumbnails(stored(photos.blank_png(12_000, 8, 2)))
+    assert child.memory_info().rss - before < 50 << 20
+    assert await _works(renderer, stored)
+    assert _idle(renderer).pid == child.pid
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x89PNG\r\n\x1a\n",
+        b"no picture",
+        photos.jpeg()[:300],
+        photos.HOSTILE["jpeg_without_a_frame"][0](),
+        photos.HOSTILE["png_whose_stream_is_none"][0](),
+        photos.HOSTILE["png_with_its_stream_cut"][0](),
+    ],
+    ids=["empty", "signature", "text", "jpeg cut", "jpeg without a frame", "png of noise", "png cut"],
+)
+@pytest.mark.parametrize("work", list(Work))
+async def test_a_file_that_went_bad_after_its_check_fails(
+    renderer: ChildRenderer, stored: New, work: Work, data: bytes
+) -> None:
+    with pytest.raises(RenderingFailed):
+        await getattr(renderer, work.value)(stored(data))
+    assert await _works(renderer, stored)
+
+
+async def test_a_closed_spool_is_a_fault_of_the_store(renderer: ChildRenderer, stored: New) -> None:
+    original = stored(photos.jpeg())
+    os.close(original.fileno())
+    try:
+        with pytest.raises(StorageUnavailable):
+            await renderer.thumbnails(original)
+    finally:
+        os.open(os.devnull, os.O_RDONLY)
+
+
+def _rendition(kind: RenditionKind, image: bytes, **changes: Any) -> Encoded:
+    side = {RenditionKind.SMALL: (150, 112)}.get(kind, (160, 120))
+    return msgspec.structs.replace(Encoded(kind, RenditionFormat.JPEG, *side, image), **changes)
+
+
+_SMALL, _WHOLE = photos.jpeg(150, 112), photos.jpeg(160, 120)
+
+
+def _made(small: Encoded | None = None, **changes: Any) -> bytes:
+    small = small or _rendition(RenditionKind.SMALL, _SMALL, **changes)
+    rest = [_rendition(kind, _WHOLE) for kind in (RenditionKind.MEDIUM, RenditionKind.LARGE)]
+    return frame(Made([small, *rest]))
+
+
+_LIES = {
+    "html": _made(content=photos.HTML),
+    "html behind the picture": _made(content=_SMALL + photos.HTML),
+    "html beside the picture": _made(content=photos.with_segments(_SMALL, photos.segment(0xFE, photos.HTML))),
+    "half a picture": _made(content=_SMALL[:2000]),
+    "nothing": _made(content=b""),
+    "a picture of another size": _made(content=_WHOLE),
+    "another size than is right": _made(content=_WHOLE, width=160, height=120),
+    "a picture of another format": _made(content=photos.png()),
+    "another format than is right": _made(format=RenditionFormat.WEBP),
+    "a format that does not exist": _made(format="svg"),
+    "more bytes than there may be": _made(
+        content=photos.with_segments(_SMALL, photos.segment(0xE0, bytes(65_000)) * 40)
+    ),
+    "two of three": frame(Made([_rendition(RenditionKind.SMALL, _SMALL)])),
+    "three of another kind": frame(Made([_rendition(RenditionKind.SMALL, _SMALL)] * 3)),
+    "no message at all": b"\0\0\0\x05hello",
+    "a longer message than there may be": (1 << 31).to_bytes(4, "big") + b"x",
+    "a reason of its own": frame(Refused(reason="x", cause="")),  # type: ignore[arg-type] # the lie
+}
+
+
+@pytest.mark.parametrize("lie", _LIES.values(), ids=_LIES.keys())
+async def test_a_lie_is_no_answer_and_ends_the_renderer(
+    new_renderer: NewRenderer, stored: New, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lie: bytes
+) -> None:
+    renderer = new_renderer()
+    (tmp_path / "said").write_bytes(lie)
+    pid = await _stand_in(renderer, monkeypatch, tmp_path / "said")
+    with capture_logs() as complaints, pytest.raises(RenderingFailed, match="cannot be true"):
+        await renderer.thumbnails(stored(photos.jpeg()))
+    assert [each["event"] for each in complaints] == ["renderer_answer_refused"]
+    assert not psutil.pid_exists(pid)
+
+
+async def test_what_a_stand_in_says_is_heard_when_it_is_right(
+    new_renderer: NewRenderer, stored: New, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    renderer = new_renderer()
+    (tmp_path / "said").write_bytes(_made())
+    await _stand_in(renderer, monkeypatch, tmp_path / "said")
+    made = await renderer.thumbnails(stored(photos.jpeg()))
+    assert [each.content for each in made] == [_SMALL, _WHOLE, _WHOLE]
+
+
+async def _stopped(renderer: ChildRenderer) -> Child:
+    """The one child of a renderer, which does nothing until it gets SIGCONT."""
+    await renderer._pools[Work.THUMBNAILS].start()
+    child = _idle(renderer)
+    os.kill(child.pid, signal.SIGSTOP)
+    return child
+
+
+async def test_who_goes_away_ends_the_work_and_its_child(new_renderer: NewRenderer, stored: New) -> None:
+    renderer = new_renderer()
+    child = await _stopped(renderer)
+    task = asyncio.create_task(renderer.thumbnails(stored(photos.jpeg())))
+    while not child.served:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await _works(renderer, stored)
+    assert not psutil.pid_exists(child.pid)
+
+
+async def test_closing_fails_what_is_being_rendered_and_leaves_no_process(
+    new_renderer: NewRenderer, stored: New
+) -> None:
+    renderer = new_renderer()
+    child = await _stopped(renderer)
+    busy = asyncio.create_task(renderer.thumbnails(stored(photos.jpeg())))
+    waiting = asyncio.create_task(renderer.thumbnails(stored(photos.jpeg())))
+    while not child.served:
+        await asyncio.sleep(0.001)
+    await renderer.aclose()
+    for task in (busy, waiting):
+        with pytest.raises(RenderingFailed, match="stopped"):
+            await task
+    assert not psutil.pid_exists(child.pid)
+
+
+async def test_a_renderer_that_cannot_be_started_fails_the_picture(
+    new_renderer: NewRenderer, stored: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer = new_renderer()
+    monkeypatch.setattr(process, "COMMAND", ("/nowhere/python",))
+    with capture_logs(), pytest.raises(RenderingFailed, match="could be started"):
+        await renderer.thumbnails(stored(photos.jpeg()))
+    monkeypatch.undo()
+    assert await _works(renderer, stored)
+
+
+async def test_a_renderer_is_replaced_after_its_share_of_pictures(
+    new_renderer: NewRenderer, stored: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IMAGES_PER_CHILD", 2)
+    renderer = new_renderer()
+    assert await _works(renderer, stored)
+    pid = _idle(renderer).pid
+    assert await _works(renderer, stored)
+    assert await _works(renderer, stored)
+    assert _idle(renderer).pid != pid
+
+
+async def test_nothing_starts_before_there_is_work_and_nothing_is_left_open(stored: New) -> None:
+    originals = [stored(data) for data in (photos.jpeg(), photos.png(), b"no image", photos.jpeg()[:900])]
+    descriptors, children = _open(), psutil.Process().children()
+    renderer = renderer_of(size=2)
+    assert psutil.Process().children() == children
+    for _ in range(3):
+        await asyncio.gather(*map(renderer.thumbnails, originals), return_exceptions=True)
+        await asyncio.gather(*map(renderer.optimised, originals), return_exceptions=True)
+    renderer._seconds = 0.3
+    for pool in renderer._pools.values():
+        for child in pool.idle:
+            os.kill(child.pid, signal.SIGSTOP)
+    await asyncio.gather(*map(renderer.thumbnails, originals), return_exceptions=True)
+    await renderer.aclose()
+    assert psutil.Process().children() == children
+    assert _open() == descriptors
+
+
+def _open() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_optimising_goes_behind_thumbnails_and_both_behind_requests(
+    new_renderer: NewRenderer, stored: New
+) -> None:
+    renderer = new_renderer()
+    await renderer.thumbnails(stored(photos.jpeg()))
+    await renderer.optimised(stored(photos.jpeg()))
+    niceness = [psutil.Process(_idle(renderer, work).pid).nice() for work in Work]
+    assert niceness == [min(19, os.nice(0) + more) for more in (5, 15)]
+
+
+async def test_memory_of_the_worker_does_not_grow_with_what_is_rendered(
+    renderer: ChildRenderer, stored: New
+) -> None:
+    originals = [stored(photos.blank_png(7000, 8, 2)), stored(photos.camera_jpeg())]
+    await renderer.thumbnails(originals[1])
+    before = psutil.Process().memory_info().rss
+    for each in originals * 2:
+        await renderer.thumbnails(each)
+    assert psutil.Process().memory_info().rss - before < 10 << 20
