@@ -43,6 +43,11 @@ def scene(width: int = 900, height: int = 600) -> Floats:
     return shown
 
 
+def _panorama() -> Floats:
+    """Large enough to be decoded at less than its size, or averaged in tiles."""
+    return scene(2400, 1600)[700:1160]
+
+
 def _eight(values: Floats) -> npt.NDArray[np.uint8]:
     return (values * 255).round().astype(np.uint8)
 
@@ -165,16 +170,15 @@ def _grey_with_profile() -> Original:
     return Original(_jpeg(coded, "L", icc_profile=grey_profile(1.2)), np.stack([grey] * 3, 2))
 
 
-def _inks(size: tuple[int, int]) -> Floats:
-    """The scene in four inks of 0 to 1, with black taken out of the others."""
-    colours = scene(*size)
+def _inks(colours: Floats) -> Floats:
+    """Colours in four inks of 0 to 1, with black taken out of the others."""
     black = (1 - colours.max(2)) * 0.8
     rest = 1 - colours / (1 - black[..., None]).clip(1e-6)
     return np.dstack([rest.clip(0, 1), black])
 
 
-def _cmyk(*, adobe: bool, profile: bool, size: tuple[int, int] = (900, 600)) -> Original:
-    inks = _inks(size)
+def _cmyk(*, adobe: bool = True, profile: bool = False, large: bool = False) -> Original:
+    inks = _inks(_panorama() if large else scene())
     data = _jpeg(inks, "CMYK", **({"icc_profile": ink_profile()} if profile else {}))
     if not adobe:
         at = data.index(b"\xff\xee")
@@ -206,13 +210,12 @@ def _animated() -> Original:
 
 
 def _large() -> Original:
-    """Large enough to be averaged in tiles."""
-    values = scene(2400, 460)
+    values = _panorama()
     return Original(photos.encode(Image.fromarray(_eight(values)), "PNG", compress_level=1), values)
 
 
 def _large_jpeg() -> Original:
-    values = scene(2400, 460)
+    values = _panorama()
     return Original(_jpeg(values), values)
 
 
@@ -242,9 +245,9 @@ ORIGINALS: Mapping[str, Callable[[], Original]] = {
     "adobe_rgb": partial(_wide_jpeg, ADOBE_RGB),
     "prophoto_16_bits": partial(_wide, PROPHOTO, depth=16),
     "grey_with_profile": _grey_with_profile,
-    "cmyk": partial(_cmyk, adobe=True, profile=False),
-    "cmyk_without_adobe_marker": partial(_cmyk, adobe=False, profile=False),
-    "cmyk_with_profile": partial(_cmyk, adobe=True, profile=True),
+    "cmyk": _cmyk,
+    "cmyk_without_adobe_marker": partial(_cmyk, adobe=False),
+    "cmyk_with_profile": partial(_cmyk, profile=True),
     "broken_profile": lambda: _with_profile(DISPLAY_P3.profile()[:200]),
     "profile_of_another_space": lambda: _with_profile(grey_profile(1.2)),
     "strip_5000_wide": partial(_strip, 5000, 1),
@@ -253,5 +256,5 @@ ORIGINALS: Mapping[str, Callable[[], Original]] = {
     "animated": _animated,
     "large_png": _large,
     "large_jpeg": _large_jpeg,
-    "large_cmyk": lambda: _cmyk(adobe=True, profile=True, size=(2400, 460)),
+    "large_cmyk": partial(_cmyk, large=True),
 }
