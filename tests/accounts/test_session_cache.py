@@ -13,7 +13,11 @@ import pytest
 from chitram.accounts.adapters import session_cache
 from chitram.accounts.domain.api_key import hash_of
 from chitram.accounts.domain.principal import Scope
-from chitram.platform.database import Reader, make_reader
+from chitram.accounts.domain.work import FORGET_CREDENTIALS, KEY_HASH, SESSION_ID, USER_ID
+from chitram.accounts.entrypoints.jobs import ForgetCredentialsJob
+from chitram.kernel.errors import DatabaseUnavailable
+from chitram.platform.database import Reader, SqlUnitOfWork, make_reader
+from chitram.platform.outbox import OutboxEntry
 from chitram.platform.settings import Settings
 from chitram.platform.shared_cache.epoch import FRESH_SECONDS
 from tests.support.credentials import CredentialsProcess, People
@@ -256,4 +260,44 @@ async def test_what_nobody_could_be_told_is_said_so(database: Database, valkey: 
             fail(postgres, Mode.CUT)
             assert not await process.cache.forget(session_id)
             assert not await process.cache.forget_account(session_id)
+        pool.terminate()
+
+
+@pytest.mark.parametrize("mode", [Mode.PASS, Mode.CUT])
+async def test_what_a_process_left_undone_is_done_by_the_worker(
+    database: Database, valkey: str, people: People, mode: Mode
+) -> None:
+    user_id = await people.user()
+    session_id, key = await people.session(user_id), hash_of(await people.key(user_id))
+    async with Proxy(valkey) as relay, CredentialsProcess.running(database.reader, valkey) as there:
+        assert await there.lets_in(session_id)
+        assert await there.keys.find(key) is not None
+        # It committed, and was killed.
+        await people.change(user_id, is_active=False)
+        await database.pool.execute("DELETE FROM api_keys WHERE key_hash = $1", key)
+        async with CredentialsProcess.running(database.reader, relay.url) as worker:
+            fail(relay, mode)
+            job = ForgetCredentialsJob(worker.cache, database.sessions, database.relay)
+            for payload in ({USER_ID: str(user_id)}, {KEY_HASH: key.hex()}, {SESSION_ID: str(session_id)}):
+                async with SqlUnitOfWork(database.sessions, database.relay) as transaction:
+                    entry_id = await transaction.outbox.add(FORGET_CREDENTIALS, payload)
+                    await transaction.commit()
+                await job(OutboxEntry(entry_id, FORGET_CREDENTIALS, payload))
+        assert not await there.lets_in(session_id)
+        assert await there.keys.find(key) is None
+    assert not await database.pool.fetchval("SELECT count(*) FROM outbox")
+
+
+async def test_the_worker_tries_again_what_it_could_tell_nobody(
+    database: Database, valkey: str, people: People
+) -> None:
+    session_id = await people.session(await people.user())
+    async with Proxy(database.url) as postgres, Proxy(valkey) as relay:
+        pool = await make_reader(Settings(database_url=postgres.url))
+        async with CredentialsProcess.running(Reader(pool), relay.url) as process:
+            fail(relay, Mode.CUT)
+            fail(postgres, Mode.CUT)
+            job = ForgetCredentialsJob(process.cache, database.sessions, database.relay)
+            with pytest.raises(DatabaseUnavailable):
+                await job(OutboxEntry(session_id, FORGET_CREDENTIALS, {SESSION_ID: str(session_id)}))
         pool.terminate()
