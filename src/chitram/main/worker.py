@@ -97,8 +97,8 @@ async def _work(
 
 def _queue_workers(queues: JobQueues, runner: OutboxRunner, renderers: int) -> list[QueueWorker]:
     """A worker for each queue. What nobody waits for gives way to what somebody does."""
-    # One more than can be rendered at once: it fetches its original meanwhile.
     urgent = QueueWorker(queues[QueueName.URGENT], runner, _URGENT_JOBS)
+    # One more than can be rendered at once: it fetches its original meanwhile.
     thumbnails = QueueWorker(queues[QueueName.THUMBNAILS], runner, renderers + 1)
     optimise = QueueWorker(queues[QueueName.OPTIMISE], runner, 1, after=[thumbnails])
     upkeep = QueueWorker(queues[QueueName.UPKEEP], runner, 1, after=[thumbnails, optimise])
