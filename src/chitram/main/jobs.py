@@ -25,6 +25,8 @@ from chitram.platform.tally import Outcome
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name
 
+Begin = Callable[[], SqlUnitOfWork]
+
 _LISTED = 100
 _COLUMNS = ("queue", "waiting", "active", "later", "oldest", "done/min", "failed/min", "given up")
 
@@ -53,25 +55,31 @@ async def _jobs(container: AsyncContainer, given: argparse.Namespace) -> int:
     named: Sequence[UUID] = given.requeue if given.drop is None else given.drop
     async with begin() as transaction:
         ids = named or await DeadLetters(transaction.session).ids()
-    changed = 0
-    for entry_id in ids:
-        async with begin() as transaction:
-            dead = DeadLetters(transaction.session)
-            changed += await (
-                dead.drop(entry_id) if given.requeue is None else _revive(container, dead, entry_id)
-            )
-            await transaction.commit()
+    change = _drop if given.requeue is None else _revive
+    changed = [await change(container, begin, entry_id) for entry_id in ids].count(True)
     sys.stdout.write(f"{'dropped' if given.requeue is None else 'requeued'}: {changed}\n")
     return 1 if changed < len(named) else 0
 
 
-async def _revive(container: AsyncContainer, dead: DeadLetters, entry_id: UUID) -> bool:
-    if (entry := await dead.find(entry_id)) is None:
+async def _drop(_: AsyncContainer, begin: Begin, entry_id: UUID) -> bool:
+    async with begin() as transaction:
+        dropped = await DeadLetters(transaction.session).drop(entry_id)
+        await transaction.commit()
+    return dropped
+
+
+async def _revive(container: AsyncContainer, begin: Begin, entry_id: UUID) -> bool:
+    async with begin() as transaction:
+        entry = await DeadLetters(transaction.session).find(entry_id)
+    if entry is None:
         return False
     for job in JOBS:
         if job.kind == entry.kind:
             await (await container.get(job)).revived(entry)
-    return await dead.revive(entry_id)
+    async with begin() as transaction:
+        revived = await DeadLetters(transaction.session).revive(entry_id)
+        await transaction.commit()
+    return revived
 
 
 def _describe(letter: DeadLetter) -> str:
@@ -120,7 +128,7 @@ def _row(queue: QueueView, work: WorkView | None) -> tuple[str, ...]:
     )
 
 
-async def _transactions(container: AsyncContainer) -> Callable[[], SqlUnitOfWork]:
+async def _transactions(container: AsyncContainer) -> Begin:
     sessions = await container.get(async_sessionmaker[AsyncSession])
     relay = await container.get(Relay)
     return lambda: SqlUnitOfWork(sessions, relay)

@@ -42,8 +42,8 @@ class DeadLetters:
         ]
 
     async def find(self, entry_id: UUID) -> OutboxEntry | None:
-        """Lock one of them until the transaction ends; None when there is none of this id."""
-        row = await self._session.get(OutboxRow, entry_id, with_for_update=True)
+        """One of them; None when there is none of this id."""
+        row = await self._session.get(OutboxRow, entry_id)
         return None if row is None or row.dead_at is None else entry_of(row)
 
     async def ids(self) -> Sequence[UUID]:
