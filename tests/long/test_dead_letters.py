@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import random
+import os
 import shutil
 import signal
 import sys
@@ -129,7 +129,7 @@ async def spoil(api: Api, image: dict[str, Any]) -> None:
     try:
         blob_id = await database.fetchval("SELECT blob_id FROM images WHERE id = $1", image["id"])
         [path] = Path(api.data_dir, "objects").rglob(str(blob_id))
-        noise = chunk(b"IDAT", random.Random(1).randbytes(5000))
+        noise = chunk(b"IDAT", os.urandom(5000))
         content = png_file(header(600, 400), noise, chunk(b"IEND"))
         path.write_bytes(content)
         await database.execute(

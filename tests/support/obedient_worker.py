@@ -6,14 +6,12 @@ Each job connects to the test, says who it is, and does what it is told: finish,
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import sys
-from collections.abc import Callable
 from datetime import timedelta
 from unittest import mock
 
-from dishka import AsyncContainer, Provider, Scope, provide
+from dishka import Provider, Scope, provide
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from chitram.platform import attempts
@@ -27,7 +25,7 @@ from chitram.platform.background import Job
 from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.outbox import OutboxEntry, Relay
 from chitram.platform.queue import QueueName
-from chitram.platform.settings import Settings, load_settings
+from chitram.platform.settings import load_settings
 
 KIND_PREFIX = "test."
 
@@ -86,21 +84,15 @@ class Jobs(Provider):
 
 def main() -> int:
     jobs = (UrgentJob, ThumbnailsJob, OptimiseJob, UpkeepJob)
-    make = functools.partial(_with_jobs, container.make_container)
     with (
         mock.patch.object(container, "JOBS", jobs),
         mock.patch.object(worker, "JOBS", jobs),
-        mock.patch.object(worker, "make_container", make),
         mock.patch.object(sweep, "_SUSPECT_SECONDS", 1.0),
         mock.patch.object(
             queue_worker, "PATIENCE_SECONDS", float(os.environ.get("TEST_PATIENCE_SECONDS", "30"))
         ),
     ):
-        return worker.run(load_settings())
-
-
-def _with_jobs(make: Callable[..., AsyncContainer], settings: Settings) -> AsyncContainer:
-    return make(settings, Jobs())
+        return worker.run(load_settings(), Jobs())
 
 
 if __name__ == "__main__":
