@@ -177,9 +177,12 @@ async def test_different_sizes_never_exceed_a_quota_together(pair: Pair) -> None
     assert used + min(refused) > watched.quota_bytes
 
 
-async def test_room_that_a_deletion_makes_is_used_again(pair: Pair) -> None:
+@pytest.mark.parametrize("same", [False, True], ids=["different", "same"])
+async def test_room_that_a_deletion_makes_is_used_again(pair: Pair, *, same: bool) -> None:
     """Everything that is accepted is deleted at once, while others still come."""
     contents = photos(UPLOADS, first=5000)
+    if same:
+        contents = [jpeg(66, 48)] * UPLOADS
     size = await pair.size_of(contents[0])
     watched = await Watched.new(pair, quota_bytes=5 * size, quota_images=5)
 
