@@ -9,6 +9,8 @@ from chitram.kernel.errors import InvalidRequest
 
 # RFC 5321, section 4.5.3.1.3, as clarified by erratum 1690 of RFC 3696.
 _MOST_CHARACTERS = 254
+# What is wrong may list every character of it.
+_TOLD_CHARACTERS = 200
 
 
 def read_email(text: str) -> Email:
