@@ -20,6 +20,8 @@ from tests.support.proxy import Mode, Proxy
 
 # What a client is promised.
 LIMIT_SECONDS = 5.0
+AUTH = "/api/v1/auth"
+CREDENTIALS = {"email": "somebody@example.com", "password": "four random words"}
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,9 @@ async def test_without_the_database_everything_says_so_in_time(behind: tuple[Api
             api.client.delete(
                 f"/api/v1/images/{uploaded['id']}", params={"delete_token": uploaded["delete_token"]}
             ),
+            api.client.post(f"{AUTH}/login", json=CREDENTIALS),
+            api.client.post(f"{AUTH}/register", json=CREDENTIALS),
+            api.client.post(f"{AUTH}/refresh", json={"refresh_token": "any"}),
         )
         assert time.monotonic() - started < LIMIT_SECONDS
         for answer in answers:
@@ -86,6 +91,22 @@ async def test_a_lost_answer_to_the_commit_keeps_the_whole_image(behind: tuple[A
     assert answer.status_code == 201, answer.text
     assert await api.kept() == tuple(count + 1 for count in before)
     assert (await api.client.get(answer.json()["url"])).status_code == 200
+
+
+@pytest.mark.only_over("local", reason="accounts do not depend on where images are kept")
+async def test_a_lost_answer_to_the_commit_loses_no_token(behind: tuple[Api, Proxy]) -> None:
+    api, proxy = behind
+    proxy.mode = Mode.LOSE_COMMIT_ANSWER
+    try:
+        registered = await api.client.post(f"{AUTH}/register", json=CREDENTIALS)
+        signed_in = await api.client.post(f"{AUTH}/login", json=CREDENTIALS)
+        token = {"refresh_token": signed_in.json()["refresh_token"]}
+        refreshed = await api.client.post(f"{AUTH}/refresh", json=token)
+    finally:
+        proxy.mode = Mode.PASS
+    assert [answer.status_code for answer in (registered, signed_in, refreshed)] == [201, 200, 200]
+    token = {"refresh_token": refreshed.json()["refresh_token"]}
+    assert (await api.client.post(f"{AUTH}/refresh", json=token)).status_code == 200
 
 
 async def test_a_commit_that_hangs_is_answered_in_time(behind: tuple[Api, Proxy]) -> None:
