@@ -112,6 +112,12 @@ def is_unreachable(error: BaseException) -> bool:
     return isinstance(error, UNREACHABLE)
 
 
+def violated_constraint(error: IntegrityError) -> str | None:
+    """Name the constraint that a statement would have violated."""
+    name: str | None = getattr(error.orig.__cause__, "constraint_name", None) if error.orig else None
+    return name
+
+
 class Reader:
     """Single statements, each on a connection that is held no longer than the statement."""
 

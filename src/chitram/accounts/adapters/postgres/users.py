@@ -11,9 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chitram.accounts.adapters.postgres.rows import SessionRow, UserRow, row_of_user, user_from
 from chitram.accounts.domain.errors import EmailTaken
 from chitram.accounts.domain.user import Email, User
-
-# What a violated constraint means to the domain.
-_VIOLATIONS: dict[str, type[Exception]] = {"uq_users_email_key": EmailTaken}
+from chitram.platform.database import violated_constraint
 
 
 class PostgresUsers:
@@ -27,7 +25,9 @@ class PostgresUsers:
         try:
             await self._session.flush()
         except IntegrityError as error:
-            raise _violation(error) from error
+            if violated_constraint(error) == "uq_users_email_key":
+                raise EmailTaken from error
+            raise
 
     async def find(self, email: Email, origin: str | None = None) -> tuple[User, bool] | None:
         # One statement, so that it takes the same whether or not there is such an account.
@@ -63,9 +63,3 @@ class PostgresUsers:
             )
             .execution_options(synchronize_session=False)
         )
-
-
-def _violation(error: IntegrityError) -> Exception:
-    """Name a violated constraint in the words of the domain."""
-    name = getattr(error.orig.__cause__, "constraint_name", None) if error.orig else None
-    return _VIOLATIONS.get(name or "", lambda: error)()

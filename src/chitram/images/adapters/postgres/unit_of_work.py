@@ -26,11 +26,9 @@ from chitram.images.domain.image import Blob, BlobState, Image
 from chitram.images.domain.rendition import Processing, RenditionSort
 from chitram.images.ports import LiveBlobExists, StaleBlob
 from chitram.kernel.ids import id_time
-from chitram.platform.database import SqlUnitOfWork
+from chitram.platform.database import SqlUnitOfWork, violated_constraint
 from chitram.platform.outbox import Relay
 
-# What a violated constraint means to the domain.
-_VIOLATIONS: dict[str, type[Exception]] = {"uq_blobs_live_sha256": LiveBlobExists}
 _RECIPES = {
     RenditionSort.THUMBNAILS: BlobRow.thumbnails_recipe,
     RenditionSort.OPTIMISED: BlobRow.optimised_recipe,
@@ -95,7 +93,9 @@ class PostgresBlobs:
         try:
             await self._session.flush()
         except IntegrityError as error:
-            raise _violation(error) from error
+            if violated_constraint(error) == "uq_blobs_live_sha256":
+                raise LiveBlobExists from error
+            raise
 
     async def mark_deleting(self, blob_id: UUID) -> None:
         await self._session.execute(
@@ -214,9 +214,3 @@ class PostgresImages:
             select(ImageRow.id).where(ImageRow.expires_at <= now).order_by(ImageRow.expires_at).limit(limit)
         )
         return list(ids)
-
-
-def _violation(error: IntegrityError) -> Exception:
-    """Name a violated constraint in the words of the domain."""
-    name = getattr(error.orig.__cause__, "constraint_name", None) if error.orig else None
-    return _VIOLATIONS.get(name or "", lambda: error)()
