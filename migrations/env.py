@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 import chitram.accounts.adapters.postgres.rows
 import chitram.images.adapters.postgres.rows
 import chitram.platform.outbox
+import chitram.platform.schedule
 import chitram.platform.shared_cache.epoch_row  # noqa: F401 - importing registers its row
 
 if TYPE_CHECKING:
