@@ -14,18 +14,29 @@ from chitram.images.adapters.blob_store import ObjectBlobStore
 from chitram.images.domain.keys import renditions_prefix
 from chitram.images.domain.rendition import Rendition, RenditionFormat, RenditionKind
 from chitram.images.ports import BlobStore
+from chitram.platform.objects.base import ObjectStore
 from chitram.platform.objects.local import LocalStore
 from chitram.platform.objects.registry import ObjectStores
+from chitram.platform.objects.remote import RemoteStore
 from tests.support.fakes import FakeBlobStore
 from tests.support.object_store import MemoryStore
+from tests.support.seaweed import Seaweed
 
 
-@pytest.fixture(params=["fake", "memory", "local"])
+@pytest.fixture(params=["fake", "memory", "local", "remote"])
 async def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobStore]:
     if request.param == "fake":
         yield FakeBlobStore()
         return
-    store = MemoryStore("memory") if request.param == "memory" else LocalStore("local", tmp_path / "objects")
+    store: ObjectStore
+    if request.param == "memory":
+        store = MemoryStore("memory")
+    elif request.param == "local":
+        store = LocalStore("local", tmp_path / "objects")
+    else:
+        server: Seaweed = request.getfixturevalue("seaweed")
+        server.clear()
+        store = RemoteStore("remote", server.bucket)
     await store.start()
     yield ObjectBlobStore(ObjectStores([store]), tmp_path)
     await store.aclose()
