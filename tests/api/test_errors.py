@@ -23,7 +23,10 @@ ID = UUID("01900000-0000-7000-8000-000000000000")
         ("GET", "/nowhere", 404, "NOT_FOUND"),
         ("GET", "/api/v1/images/../../etc/passwd", 404, "NOT_FOUND"),
         ("GET", "/docs/assets/other.js", 404, "NOT_FOUND"),
-        ("GET", "/api/v1/images", 405, "METHOD_NOT_ALLOWED"),
+        ("GET", "/api/v1/images", 401, "NOT_AUTHENTICATED"),
+        ("PUT", "/api/v1/images", 405, "METHOD_NOT_ALLOWED"),
+        ("PATCH", f"/api/v1/images/{ID}", 400, "INVALID_REQUEST"),
+        ("POST", f"/api/v1/images/{ID}/verify", 404, "IMAGE_NOT_FOUND"),
         ("PUT", UPLOAD, 405, "METHOD_NOT_ALLOWED"),
         ("BREW", "/health", 405, "METHOD_NOT_ALLOWED"),
         ("GET", f"/api/v1/images/{ID}", 404, "IMAGE_NOT_FOUND"),
@@ -84,7 +87,7 @@ async def test_logs_hold_one_line_per_request_and_no_secret(start_api: StartApi)
     requests = [line for line in lines if line["event"] == "request" and line["path"] != "/health/live"]
     assert [(line["method"], line["status"]) for line in requests] == [
         ("POST", 201),
-        ("GET", 200),
+        ("GET", 401),
         ("DELETE", 204),
     ]
     assert requests[-1]["request_id"] == "the-delete"
