@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Any, cast
 from uuid import UUID
 
-from saq import Queue
 from saq.queue.redis import RedisQueue
 from valkey.asyncio import Valkey
 
@@ -71,7 +70,7 @@ class JobQueues:
         """Kinds of entries that are taken."""
         return self._kinds.keys()
 
-    def __getitem__(self, name: QueueName) -> Queue:
+    def __getitem__(self, name: QueueName) -> RedisQueue:
         return self._queues[name]
 
     async def enqueue(self, entry: OutboxEntry) -> None:
