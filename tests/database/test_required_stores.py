@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from chitram.images.adapters.postgres.catalogue import _SHARDS
-from chitram.images.domain.work import BLOB_ID, DROP_COPY, SHARD
+from chitram.images.domain.work import BLOB_ID, CLEAR_RENDITIONS, DROP_COPY, SHARD
 from chitram.main.stores import require_stores
 from chitram.platform.settings import PREFIX, Settings, SettingsError
 from tests.contract.test_transactions import a_blob, keep
@@ -56,10 +56,11 @@ async def test_many_blobs_are_not_counted_to_the_end(database: Database) -> None
         await require_stores(settings_of(database.url, "new"))
 
 
-async def test_a_store_with_a_copy_yet_to_go_is_needed(database: Database) -> None:
+@pytest.mark.parametrize("kind", [DROP_COPY, CLEAR_RENDITIONS])
+async def test_a_store_with_something_yet_to_go_is_needed(database: Database, kind: str) -> None:
     async with database.transactions.begin() as transaction:
         payload = {BLOB_ID: str(uuid4()), SHARD: "old"}
-        await transaction.outbox.add(DROP_COPY, payload, delay=timedelta(hours=1))
+        await transaction.outbox.add(kind, payload, delay=timedelta(hours=1))
         await transaction.commit()
     with pytest.raises(SettingsError, match=r"'old' \(1\)"):
         await require_stores(settings_of(database.url, "new"))

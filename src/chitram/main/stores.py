@@ -7,7 +7,7 @@ import structlog
 from dishka import AsyncContainer
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from chitram.images.domain.work import DROP_COPY, SHARD
+from chitram.images.domain.work import CLEAR_RENDITIONS, DROP_COPY, SHARD
 from chitram.images.ports import BlobCatalogue
 from chitram.kernel.errors import DatabaseUnavailable
 from chitram.main.container import make_container
@@ -45,8 +45,8 @@ async def _held(container: AsyncContainer) -> dict[str, int]:
     held = dict(await catalogue.shards())
     sessions = await container.get(async_sessionmaker[AsyncSession])
     async with SqlUnitOfWork(sessions, await container.get(Relay)) as transaction:
-        copies = await transaction.outbox.count_by(DROP_COPY, SHARD)
-    for shard, count in copies.items():
+        owed = [await transaction.outbox.count_by(kind, SHARD) for kind in (DROP_COPY, CLEAR_RENDITIONS)]
+    for shard, count in (each for copies in owed for each in copies.items()):
         held[shard] = held.get(shard, 0) + count
     return held
 
