@@ -11,10 +11,11 @@ import secrets
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -127,6 +128,7 @@ class CrashSite:
         valkey_url: str,
         data_dir: Path,
         storage_urls: str = "",
+        settings: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         self.database_url = database_url
         self.valkey_url = valkey_url
@@ -146,6 +148,7 @@ class CrashSite:
             "UPLOADS_PER_MINUTE": 0,
             "LOGINS_PER_MINUTE": 0,
         } | ({"STORAGE_URLS": storage_urls} if storage_urls else {})
+        given |= settings
         for role in (self.api, self.worker):
             mine = given | {"DATABASE_URL": role.proxy.url}
             role.environment = kept | {f"{PREFIX}{name}": str(value) for name, value in mine.items()}
@@ -262,9 +265,9 @@ class CrashSite:
 
     # What has to hold.
 
-    async def is_whole(self, sent: Sent) -> None:
+    async def is_whole(self, sent: Sent, headers: Mapping[str, str] | None = None) -> None:
         """What was answered with 201 is there: metadata, bytes, thumbnails."""
-        metadata = await self.client.get(sent.path)
+        metadata = await self.client.get(sent.path, headers=headers)
         assert metadata.status_code == 200, metadata.text
         await self._is_whole(metadata.json())
 
@@ -381,18 +384,32 @@ class CrashSite:
         rows = await self.fetch(statement, *arguments)
         return rows[0][0] if rows else None
 
+    async def image_ids(self) -> set[UUID]:
+        return {row["id"] for row in await self.fetch("SELECT id FROM images")}
+
+    async def execute_script(self, statements: str) -> None:
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            await connection.execute(statements)
+        finally:
+            await connection.close()
+
     async def execute(self, statement: str, *arguments: object) -> None:
         await self.fetch(statement, *arguments)
 
 
 @contextlib.asynccontextmanager
-async def crash_site(database_url: str, storage_urls: str = "") -> AsyncIterator[CrashSite]:
+async def crash_site(
+    database_url: str, storage_urls: str = "", **settings: object
+) -> AsyncIterator[CrashSite]:
     """Run API and worker over a database, and over a Valkey and a data directory of their own."""
     data_dir = make_data_dir()
     try:
         with own_valkey() as valkey:
             async with Proxy(database_url) as for_api, Proxy(database_url) as for_worker:
-                site = CrashSite(database_url, (for_api, for_worker), valkey.url, data_dir, storage_urls)
+                site = CrashSite(
+                    database_url, (for_api, for_worker), valkey.url, data_dir, storage_urls, settings
+                )
                 try:
                     await asyncio.gather(site.api.start(), site.worker.start())
                     await site.ready()
