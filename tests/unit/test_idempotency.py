@@ -19,6 +19,7 @@ from chitram.images.domain.errors import (
 from chitram.images.domain.idempotency import LEASE, IdempotencyKey, digest_of, idempotency_key
 from chitram.images.domain.image import Visibility
 from chitram.images.domain.policies import hash_token
+from chitram.images.domain.rendition import Rendition, RenditionFormat, RenditionKind, RenditionSort
 from chitram.images.use_cases import once as once_module
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.forget_keys import ForgetKeys
@@ -66,6 +67,31 @@ async def test_a_repeat_gets_the_first_answer() -> None:
     assert (again.image, again.blob, again.delete_token) == (first.image, first.blob, first.delete_token)
     assert (first.replayed, again.replayed) == (False, True)
     assert len(house.database.tables.images) == 1
+
+
+async def test_a_repeat_is_told_of_the_renditions_that_were_there_at_first() -> None:
+    house = OnceHouse()
+    blob = (await house.ask(key="q9Zr3TnVw0LxBk5MfYhs2A")).blob
+    small = Rendition(
+        blob_id=blob.id,
+        kind=RenditionKind.SMALL,
+        recipe=1,
+        format=RenditionFormat.WEBP,
+        width=4,
+        height=3,
+        byte_size=1,
+        sha256=bytes(32),
+        created_at=house.clock.now(),
+    )
+    async with house.database.begin() as transaction:
+        await transaction.renditions.replace(blob.id, RenditionSort.THUMBNAILS, [small])
+        await transaction.commit()
+    first = await house.ask()
+    async with house.database.begin() as transaction:
+        await transaction.renditions.replace(blob.id, RenditionSort.THUMBNAILS, [])
+        await transaction.commit()
+    assert first.renditions == (small,)
+    assert (await house.ask()).renditions == first.renditions
 
 
 async def test_a_repeat_is_not_checked_again() -> None:

@@ -13,7 +13,6 @@ from tests.support.servers import drop_database, new_database
 CELLS = named(
     "upload with a key: after COMMIT of an upload",
     "processing: rendition put, 2 of 3",
-    "delete: object deleted, the 2.",
 )
 
 
