@@ -84,7 +84,7 @@ def _turned_png() -> Original:
 def _disc(width: int = 900, height: int = 700) -> Floats:
     """Cover of a disc with a soft edge."""
     y, x = np.mgrid[:height, :width]
-    cover: Floats = ((250 - np.hypot(x - 450, y - 350)) / 60 + 0.5).clip(0, 1)
+    cover: Floats = ((250 - np.hypot(x - 450, y - 350)) / 6 + 0.5).clip(0, 1)
     return cover
 
 

@@ -8,8 +8,6 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
-# Colour space of a profile, as it stands in its header, for each mode.
-_SPACES = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}
 # Colours inside sRGB stay what they are, and the darkest stays black.
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
@@ -53,8 +51,6 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Prepare a conversion to sRGB; None for a profile that is broken or of another colour space."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space != _SPACES[mode]:
-            return None
         return ImageCms.buildTransform(source, _SRGB, mode, "RGB", _INTENT, _FLAGS)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
