@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from chitram.images.adapters.renderer.ssim import Map, Plane, ssim
+from chitram.images.adapters.renderer.ssim import STEP, Map, Plane, ssim
 
 # Of luma: on average, and in the worst hundredth of the windows. Photographs side by side at these
 # values cannot be told apart at twice their size; from 0.95 on average down they can.
@@ -18,18 +18,40 @@ LEAST_WORST_SSIM = 0.92
 # 0.74, and coloured letters, which bleed, below 0.68.
 LEAST_WORST_CHROMA = 0.7
 _WORST_PERCENTILE = 1
+# Rows that are compared at a time, which bounds the memory; whole steps.
+_BAND_ROWS = 64 * STEP
 # A sample has so many tiles of so many pixels along each side: multiples of what JPEG codes as one.
 _TILES = 4
 _TILE_SIDE = 256
 
 
 def looks_the_same(image: Image.Image, content: bytes) -> bool:
-    """Whether a file's picture is above the floors of similarity to `image`, on any background."""
+    """Whether a file shows a picture as `image` does; what is transparent, over white and over black."""
     with Image.open(io.BytesIO(content)) as other:
         # An encoder may leave out that everything is opaque.
         shown = other.convert("RGBA") if image.mode == "RGBA" else other
-        pairs = zip(_on_backgrounds(image), _on_backgrounds(shown), strict=True)
-        return all(_are_alike(one, two) for one, two in pairs)
+        shown.load()
+        bands = [_compared(image.crop(box), shown.crop(box)) for box in _bands(image.size)]
+    luma, *chroma = (np.concatenate(each) for each in zip(*bands, strict=True))
+    if float(luma.mean()) < LEAST_SSIM or _worst(luma) < LEAST_WORST_SSIM:
+        return False
+    return all(_worst(each) >= LEAST_WORST_CHROMA for each in chroma)
+
+
+def _bands(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
+    """Cut a picture into bands that share a step of rows, so that no window is missed."""
+    width, height = size
+    for top in range(0, max(1, height - STEP), _BAND_ROWS):
+        yield 0, top, width, min(height, top + _BAND_ROWS + STEP)
+
+
+def _compared(one: Image.Image, other: Image.Image) -> list[Map]:
+    """Return the similarity of luma and of each chroma, over all backgrounds."""
+    found = [
+        [ssim(*planes) for planes in zip(_planes(a), _planes(b), strict=True)]
+        for a, b in zip(_on_backgrounds(one), _on_backgrounds(other), strict=True)
+    ]
+    return [np.concatenate([index.ravel() for index in same]) for same in zip(*found, strict=True)]
 
 
 def _on_backgrounds(image: Image.Image) -> Iterator[Image.Image]:
@@ -41,23 +63,12 @@ def _on_backgrounds(image: Image.Image) -> Iterator[Image.Image]:
         yield Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
 
 
-def _are_alike(one: Image.Image, other: Image.Image) -> bool:
-    grey = one.mode == "L"
-    luma, *chroma = zip(_planes(one, grey=grey), _planes(other, grey=grey), strict=True)
-    index = ssim(*luma)
-    if float(index.mean()) < LEAST_SSIM or _worst(index) < LEAST_WORST_SSIM:
-        return False
-    return all(_worst(ssim(*planes)) >= LEAST_WORST_CHROMA for planes in chroma)
-
-
 def _worst(index: Map) -> float:
     return float(np.percentile(index, _WORST_PERCENTILE))
 
 
-def _planes(image: Image.Image, *, grey: bool) -> list[Plane]:
-    """Return luma and, unless the picture is grey, both chromas, as JPEG defines them."""
-    if grey:
-        return [np.asarray(image.convert("L"))]
+def _planes(image: Image.Image) -> list[Plane]:
+    """Return luma and both chromas, as JPEG defines them."""
     return [np.asarray(each) for each in image.convert("YCbCr").split()]
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 _MAX_COLOURS = 256
+# Rows that are worked on at a time, which bounds the memory.
+_BAND_ROWS = 256
 
 
 def fewest_colours(image: Image.Image) -> Image.Image:
@@ -29,16 +32,26 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def _indexed(image: Image.Image) -> Image.Image | None:
-    """Return the picture with a palette, its transparent colours first, or None for too many colours."""
+    """Return the picture with a palette, or None when it has too many colours."""
     image = image if image.mode in {"RGB", "RGBA"} else image.convert("RGBA")
-    if image.getcolors(_MAX_COLOURS) is None:
+    counted = image.getcolors(_MAX_COLOURS)
+    if counted is None:
         return None
-    channels = len(image.mode)
-    pixels = np.asarray(image).reshape(-1, channels).astype(np.uint32)
-    shifts = np.array([0, 8, 16, 24][:channels], np.uint32)
-    packed = (pixels << shifts).sum(1, dtype=np.uint32)
-    colours, indices = np.unique(packed, return_inverse=True)
-    palette = (colours[:, None] >> shifts & 255).astype(np.uint8)
-    made = Image.fromarray(indices.astype(np.uint8).reshape(image.height, image.width), "P")
-    made.putpalette(palette.tobytes(), image.mode)
+    colours = np.array([colour for _, colour in counted], np.uint8)
+    order = np.argsort(_packed(colours))
+    packed = _packed(colours)[order]
+    indices = np.empty((image.height, image.width), np.uint8)
+    for top in range(0, image.height, _BAND_ROWS):
+        band = np.asarray(image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height))))
+        indices[top : top + _BAND_ROWS] = np.searchsorted(packed, _packed(band))
+    made = Image.fromarray(indices, "P")
+    made.putpalette(colours[order].tobytes(), image.mode)
     return made
+
+
+def _packed(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """Return one number for each colour, of three or four bytes in the last axis."""
+    number = np.zeros(colours.shape[:-1], np.uint32)
+    for channel in np.moveaxis(colours, -1, 0):
+        number = (number << 8) | channel
+    return number

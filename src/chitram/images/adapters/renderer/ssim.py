@@ -15,10 +15,8 @@ Map = npt.NDArray[np.float32]
 
 _C1 = (0.01 * 255) ** 2
 _C2 = (0.03 * 255) ** 2
-_STEP = 4
-_WINDOW = 2 * _STEP
-# Rows that are worked on at a time, which bounds the memory.
-_BAND_ROWS = 64 * _STEP
+STEP = 4
+_WINDOW = 2 * STEP
 
 
 def ssim(one: Plane, other: Plane) -> Map:
@@ -29,14 +27,6 @@ def ssim(one: Plane, other: Plane) -> Map:
     missing = [(0, max(0, _WINDOW - side)) for side in one.shape]
     if any(after for _, after in missing):
         one, other = np.pad(one, missing, "edge"), np.pad(other, missing, "edge")
-    bands = []
-    for top in range(0, one.shape[0] - _STEP, _BAND_ROWS):
-        rows = slice(top, top + _BAND_ROWS + _STEP)
-        bands.append(_of_band(one[rows], other[rows]))
-    return np.concatenate(bands)
-
-
-def _of_band(one: Plane, other: Plane) -> Map:
     a, b = one.astype(np.float32), other.astype(np.float32)
     mean_a, mean_b = _windows(a), _windows(b)
     square, product = mean_a**2 + mean_b**2, mean_a * mean_b
@@ -49,7 +39,7 @@ def _of_band(one: Plane, other: Plane) -> Map:
 
 def _windows(plane: Map) -> Map:
     """Return the mean of every window."""
-    rows, columns = (side // _STEP for side in plane.shape)
-    blocks = plane[: rows * _STEP, : columns * _STEP].reshape(rows, _STEP, columns, _STEP).mean((1, 3))
+    rows, columns = (side // STEP for side in plane.shape)
+    blocks = plane[: rows * STEP, : columns * STEP].reshape(rows, STEP, columns, STEP).mean((1, 3))
     means: Map = (blocks[1:, 1:] + blocks[:-1, 1:] + blocks[1:, :-1] + blocks[:-1, :-1]) / 4
     return means
