@@ -202,14 +202,20 @@ async def test_a_delete_that_valkey_never_heard_of_is_carried_out(
 
 
 async def test_a_flushed_queue_loses_no_work(site: Site, working: StartWorker) -> None:
-    uploaded = [await site.take(jpeg(64, 40 + number)) for number in range(5)]
-    for one in uploaded:
+    uploaded = [await site.take(jpeg(64, 40 + number)) for number in range(10)]
+    for one in uploaded[:5]:
         await site.take_away(one)
     client = make_valkey(site.settings)
     await client.flushdb()
     await client.aclose()
+
+    async def done() -> bool:
+        async with site.database.reader.connection() as connection:
+            blobs = await connection.fetch("SELECT processing FROM blobs")
+        return [row["processing"] for row in blobs] == ["ready"] * 5
+
     async with working():
-        await until(site.is_clean)
+        await until(done)
 
 
 async def test_the_worker_outlives_valkey(site: Site, working: StartWorker, valkey: Proxy) -> None:
