@@ -75,6 +75,14 @@ async def test_a_renderer_that_fails_is_replaced(
     assert await _works(renderer, stored)
 
 
+async def test_a_picture_that_takes_too_long_fails(new_renderer: NewRenderer, stored: New) -> None:
+    renderer = new_renderer(seconds=0.02)
+    with pytest.raises(RenderingFailed, match="too long"):
+        await renderer.thumbnails(stored(photos.camera_jpeg()))
+    renderer._seconds = 60.0
+    assert await _works(renderer, stored)
+
+
 async def test_a_picture_that_needs_more_memory_than_there_is_fails_and_its_memory_returns(
     new_renderer: NewRenderer, stored: New
 ) -> None:

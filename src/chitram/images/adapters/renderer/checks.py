@@ -91,6 +91,8 @@ def _jpeg(content: bytes) -> tuple[int, int]:
         if jpeg_markers.is_metadata(segment.marker) and segment.marker not in _JPEG_SEGMENTS:
             raise ProtocolError("the JPEG has metadata")
         if jpeg_markers.is_frame(segment.marker):
+            if frame is not None:
+                raise ProtocolError("the JPEG has two frames")
             frame = jpeg_markers.read_frame(content, segment)
         end = segment.end
     if frame is None or end != len(content):
@@ -109,24 +111,46 @@ def _png(content: bytes) -> tuple[int, int]:
 
 
 def _webp(content: bytes) -> tuple[int, int]:
-    """Walk through the chunks of a RIFF file (RFC 9649, 2.5 to 2.7)."""
-    if (
-        content[:4] != b"RIFF"
-        or content[8:12] != b"WEBP"
-        or struct.unpack("<I", content[4:8])[0] != len(content) - 8
-    ):
+    """Walk through the chunks of a RIFF file that has one picture (RFC 9649, 2.4 to 2.7)."""
+    if content[:4] + content[8:12] != b"RIFFWEBP" or _u32(content, 4) != len(content) - 8:
         raise ProtocolError("the signature is not that of WebP")
-    offset, size = 12, (0, 0)
+    offset, sizes, pictures = 12, set[tuple[int, int]](), 0
     while offset < len(content):
-        kind, length = struct.unpack_from("<4sI", content, offset)
+        kind, length = content[offset : offset + 4], _u32(content, offset + 4)
         body = content[offset + 8 : offset + 8 + length]
         if kind not in _WEBP_CHUNKS or len(body) != length:
             raise ProtocolError("the WebP has metadata or is truncated")
-        if kind == b"VP8 ":
-            width, height = struct.unpack_from("<HH", body, 6)
-            size = (width & 0x3FFF, height & 0x3FFF)
-        elif kind == b"VP8L":
-            (bits,) = struct.unpack_from("<I", body, 1)
-            size = ((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+        if read := _WEBP_SIZES.get(kind):
+            sizes.add(read(body))
+            pictures += kind != b"VP8X"
         offset += 8 + length + length % 2
-    return size
+    if len(sizes) != 1 or pictures != 1:
+        raise ProtocolError("the WebP has not one picture of one size")
+    return sizes.pop()
+
+
+def _u32(content: bytes, offset: int) -> int:
+    number: int = struct.unpack_from("<I", content, offset)[0]
+    return number
+
+
+def _canvas_size(body: bytes) -> tuple[int, int]:
+    return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+
+
+def _lossy_size(body: bytes) -> tuple[int, int]:
+    if body[3:6] != b"\x9d\x01\x2a":
+        raise ProtocolError("the WebP has no key frame")
+    width, height = struct.unpack_from("<HH", body, 6)
+    return width & _WEBP_SIDE, height & _WEBP_SIDE
+
+
+def _lossless_size(body: bytes) -> tuple[int, int]:
+    if body[:1] != b"\x2f":
+        raise ProtocolError("the WebP has no lossless picture")
+    bits = _u32(body, 1)
+    return (bits & _WEBP_SIDE) + 1, (bits >> 14 & _WEBP_SIDE) + 1
+
+
+_WEBP_SIDE = (1 << 14) - 1
+_WEBP_SIZES = {b"VP8X": _canvas_size, b"VP8 ": _lossy_size, b"VP8L": _lossless_size}
