@@ -89,16 +89,22 @@ async def settled(site: CrashSite, sent: Sent, images: int, *, orphans: bool = F
 
 
 def upload(
-    step: str, *, images: int = 1, orphans: bool = False, content_of: Callable[[], bytes] = small
+    step: str,
+    *,
+    images: int = 1,
+    orphans: bool = False,
+    content_of: Callable[[], bytes] = small,
+    signed_in: bool = False,
 ) -> Callable[[CrashSite], Awaitable[str]]:
     """Kill the API during an upload without a key, which the client then repeats."""
 
     async def run(site: CrashSite) -> str:
         content = content_of()
+        headers = await site.account() if signed_in else {}
         site.api.arm(step)
-        assert (await site.upload(content)).body is None
+        assert (await site.upload(content, **headers)).body is None
         await killed(site, site.api)
-        return await settled(site, await site.upload(content), images, orphans=orphans)
+        return await settled(site, await site.upload(content, **headers), images, orphans=orphans)
 
     return run
 
@@ -292,12 +298,13 @@ def processing_commit_lost(count: int = 1) -> Callable[[CrashSite], Awaitable[st
 
 
 def deletion(
-    step: str, *, by: str = "api", count: int = 1, again: bool = False
+    step: str, *, by: str = "api", count: int = 1, again: bool = False, signed_in: bool = False
 ) -> Callable[[CrashSite], Awaitable[str]]:
     """Kill a process while it deletes; with `again` the same content is uploaded right after."""
 
     async def run(site: CrashSite) -> str:
-        sent = await site.upload(content := small())
+        headers = await site.account() if signed_in else {}
+        sent = await site.upload(content := small(), **headers)
         await site.quiet()
         role = site.api if by == "api" else site.worker
         role.arm(step, count)
@@ -306,7 +313,7 @@ def deletion(
         new = await site.upload(content) if again and by == "worker" else None
         await killed(site, role)
         if not answered:
-            repeat = await site.client.delete(sent.path, headers=sent.token)
+            repeat = await site.client.delete(sent.path, headers=sent.may_delete)
             assert repeat.status_code in {204, 404}, repeat.text
             new = await site.upload(content) if again else None
         await site.quiet()
@@ -374,6 +381,13 @@ CELLS = [
             **_named(upload, "after COMMIT of an upload", "queue told", images=2),
             "answer to COMMIT lost": commit_lost("an upload"),
             "answer to COMMIT lost, then the database": commit_lost("an upload", away=True),
+        },
+    ),
+    *_cells(
+        "upload by an account",
+        {
+            **_named(upload, "before COMMIT of an upload", orphans=True, signed_in=True),
+            **_named(upload, "after COMMIT of an upload", images=2, signed_in=True),
         },
     ),
     *_cells(
@@ -491,6 +505,10 @@ CELLS = [
                 by="worker",
             ),
         },
+    ),
+    *_cells(
+        "delete by an account",
+        _named(deletion, "before COMMIT of a removal", "after COMMIT of a removal", signed_in=True),
     ),
     *_cells(
         "delete, then upload of the same",

@@ -32,6 +32,7 @@ from chitram.main.container import make_container
 from chitram.platform.embedded.ports import free_port
 from chitram.platform.objects.registry import stores_from_settings
 from chitram.platform.settings import PREFIX, Settings
+from tests.support.accounts import Accounts
 from tests.support.api import SECRET_KEY, UPLOAD, make_data_dir
 from tests.support.proxy import Mode, Proxy
 from tests.support.servers import own_valkey
@@ -45,10 +46,11 @@ IMAGES = "/api/v1/images"
 
 @dataclass
 class Sent:
-    """A file that was uploaded, and what was answered; None for no answer."""
+    """A file that was uploaded, by whom, and what was answered; None for no answer."""
 
     content: bytes
     body: dict[str, Any] | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
 
     @property
     def path(self) -> str:
@@ -56,9 +58,11 @@ class Sent:
         return f"{IMAGES}/{self.body['id']}"
 
     @property
-    def token(self) -> dict[str, str]:
+    def may_delete(self) -> Mapping[str, str]:
+        """Header fields of who may delete it."""
         assert self.body is not None
-        return {"x-delete-token": self.body["delete_token"]}
+        token = self.body["delete_token"]
+        return {"x-delete-token": token} if token else self.headers
 
 
 @dataclass
@@ -154,6 +158,7 @@ class CrashSite:
             role.environment = kept | {f"{PREFIX}{name}": str(value) for name, value in mine.items()}
         self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30)
         self._seen: set[UUID] = set()
+        self._account: dict[str, str] = {}
 
     # Starting, stopping, waiting.
 
@@ -245,19 +250,26 @@ class CrashSite:
 
     # Requests.
 
+    async def account(self) -> dict[str, str]:
+        """Header fields of somebody with an account, always the same."""
+        if not self._account:
+            async with Accounts.of(self.database_url) as accounts:
+                self._account = (await accounts.somebody()).headers
+        return self._account
+
     async def upload(self, content: bytes, **headers: str) -> Sent:
         """Upload; whoever answers, answers with 201."""
         try:
             answer = await self.client.post(UPLOAD, files={"file": ("a", content)}, headers=headers)
         except httpx.TransportError:
-            return Sent(content)
+            return Sent(content, headers=headers)
         assert answer.status_code == 201, answer.text
-        return Sent(content, answer.json())
+        return Sent(content, answer.json(), headers)
 
     async def delete(self, sent: Sent) -> bool:
         """Delete; False without an answer."""
         try:
-            answer = await self.client.delete(sent.path, headers=sent.token)
+            answer = await self.client.delete(sent.path, headers=sent.may_delete)
         except httpx.TransportError:
             return False
         assert answer.status_code == 204, answer.text
