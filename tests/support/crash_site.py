@@ -50,7 +50,7 @@ class Sent:
 
     content: bytes
     body: dict[str, Any] | None = None
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
