@@ -21,6 +21,7 @@ from chitram.images.adapters.children.process import Child
 from chitram.images.adapters.renderer import renderer as module
 from chitram.images.adapters.renderer.protocol import Encoded, Made, Refused, Work
 from chitram.images.adapters.renderer.renderer import ChildRenderer
+from chitram.images.domain.errors import RendererUnavailable
 from chitram.images.domain.rendition import RenditionFormat, RenditionKind
 from chitram.images.ports import RenderingFailed
 from chitram.kernel.errors import StorageUnavailable
@@ -209,7 +210,7 @@ async def test_who_goes_away_ends_the_work_and_its_child(new_renderer: NewRender
     assert not psutil.pid_exists(child.pid)
 
 
-async def test_closing_fails_what_is_being_rendered_and_leaves_no_process(
+async def test_closing_turns_away_what_is_being_rendered_and_leaves_no_process(
     new_renderer: NewRenderer, stored: New
 ) -> None:
     renderer = new_renderer()
@@ -220,17 +221,17 @@ async def test_closing_fails_what_is_being_rendered_and_leaves_no_process(
         await asyncio.sleep(0.001)
     await renderer.aclose()
     for task in (busy, waiting):
-        with pytest.raises(RenderingFailed, match="stopped"):
+        with pytest.raises(RendererUnavailable, match="stopped"):
             await task
     assert not psutil.pid_exists(child.pid)
 
 
-async def test_a_renderer_that_cannot_be_started_fails_the_picture(
+async def test_a_renderer_that_cannot_be_started_is_no_fault_of_the_picture(
     new_renderer: NewRenderer, stored: New, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     renderer = new_renderer()
     monkeypatch.setattr(process, "COMMAND", ("/nowhere/python",))
-    with capture_logs(), pytest.raises(RenderingFailed, match="could be started"):
+    with capture_logs(), pytest.raises(RendererUnavailable, match="could be started"):
         await renderer.thumbnails(stored(photos.jpeg()))
     monkeypatch.undo()
     assert await _works(renderer, stored)

@@ -51,7 +51,8 @@ class RenderingFailed(Exception):
 class Renderer(Protocol):
     """Makes renditions of stored blobs, in limited child processes.
 
-    Raises `RenderingFailed`, and `StorageUnavailable` when the spool cannot be read.
+    Raises `RenderingFailed`, `RendererUnavailable` when it is not the picture that is at fault, and
+    `StorageUnavailable` when the spool cannot be read.
     """
 
     async def thumbnails(self, original: Received) -> Sequence[Rendered]:

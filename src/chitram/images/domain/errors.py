@@ -50,6 +50,12 @@ class UploadCapacityExceeded(ChitramError):
         super().__init__(message, retry_after=retry_after)
 
 
+class RendererUnavailable(ChitramError):
+    code = "RENDERER_UNAVAILABLE"
+    category = Category.UNAVAILABLE
+    default_message = "No renderer could be started."
+
+
 class DeleteTokenRequired(ChitramError):
     code = "DELETE_TOKEN_REQUIRED"
     category = Category.FORBIDDEN

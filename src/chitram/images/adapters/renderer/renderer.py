@@ -17,7 +17,7 @@ from chitram.images.adapters.decoder.source import Shape
 from chitram.images.adapters.renderer.checks import check, most_bytes
 from chitram.images.adapters.renderer.protocol import Encoded, Job, Refused, Work, read_answer
 from chitram.images.domain.content import Received
-from chitram.images.domain.errors import CorruptImage
+from chitram.images.domain.errors import CorruptImage, RendererUnavailable
 from chitram.images.domain.rendition import OPTIMISED_MAX_PIXELS
 from chitram.images.ports import Rendered, RenderingFailed
 
@@ -79,7 +79,7 @@ class ChildRenderer:
             except asyncio.CancelledError:
                 # Awaited by nobody else, it ends its child.
                 if task.cancelled():
-                    raise RenderingFailed("the renderer is being stopped") from None
+                    raise RendererUnavailable("The renderer is being stopped.") from None
                 task.cancel()
                 raise
         return [
@@ -106,7 +106,8 @@ class ChildRenderer:
                 if not isinstance(answer, Refused):
                     await asyncio.to_thread(check, work, answer.renditions, shape, spool.size)
         except ChildNotStarted as error:
-            raise RenderingFailed("no renderer could be started") from error
+            # No fault of the picture: it is tried again for ever.
+            raise RendererUnavailable from error
         except ChildGone as error:
             _log.warning("renderer_gone", work=work, exit_status=error.exit_status, bytes=spool.size)
             if error.used_up:
