@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import unicodedata
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 from chitram.accounts.adapters import passwords
 from chitram.accounts.adapters.passwords import Argon2Hasher, RankedPasswords
 from chitram.accounts.domain.errors import SignInCapacityExceeded
-from chitram.accounts.domain.passwords import prepared
+from chitram.accounts.domain.passwords import MOST_CHARACTERS, prepared
 
 
 @pytest.fixture
@@ -154,3 +155,19 @@ def test_both_spellings_of_an_accent_are_one_password() -> None:
     assert prepared("cafe\u0301") == prepared("caf\u00e9") == "caf\u00e9"
     # Letters that merely look alike stay apart.
     assert prepared("\uff41bc") == "\uff41bc"
+
+
+def test_the_longest_password_is_one_in_its_longest_spelling_too() -> None:
+    """A Greek letter with three marks is four characters where it is one in NFC."""
+    password = "\u1f82" * MOST_CHARACTERS
+    spelled = unicodedata.normalize("NFD", password)
+    assert len(spelled) == 4 * MOST_CHARACTERS
+    assert prepared(spelled) == password
+    assert len(prepared(spelled + "a")) == MOST_CHARACTERS + 1
+
+
+def test_of_a_text_that_is_far_too_long_only_the_beginning_is_normalised() -> None:
+    """All of it would hold up everybody: marks that are out of order take quadratic time."""
+    text = "a" + "\u0301" * 4000 + "\u0327" * 4000
+    begin = prepared(text)
+    assert MOST_CHARACTERS < len(begin) <= 4 * MOST_CHARACTERS + 1

@@ -11,11 +11,17 @@ from chitram.accounts.domain.user import Email
 LEAST_CHARACTERS = 8
 # Enough for any passphrase; what is hashed has to end somewhere (NIST SP 800-63B-4 asks for 64).
 MOST_CHARACTERS = 256
+# No character of NFC is written with more than four, so nothing longer can be a password.
+_LONGEST_SPELLING = 4 * MOST_CHARACTERS
 
 
 def prepared(password: str) -> str:
-    """The one spelling of a password: keyboards write accents in two ways (RFC 8265, OpaqueString)."""
-    return unicodedata.normalize("NFC", password)
+    """The one spelling of a password: keyboards write accents in two ways (RFC 8265, OpaqueString).
+
+    What is too long for any password is cut, and still too long.
+    """
+    # A long run of combining marks takes quadratic time to normalise.
+    return unicodedata.normalize("NFC", password[: _LONGEST_SPELLING + 1])
 
 
 def check_new_password(password: str, email: Email, common: Container[str]) -> None:
