@@ -196,29 +196,33 @@ async def test_the_least_recently_used_sessions_make_room(accounts: AccountTrans
 
 
 async def test_what_is_over_is_cleared_away_batch_by_batch(accounts: AccountTransactions) -> None:
+    """However many tokens a session has: it goes with the last of them."""
     user = await a_user_with(accounts)
     over = [a_session(user, expires_at=LONG_AGO), a_session(user, revoked_at=LONG_AGO)]
     kept = [a_session(user), a_session(user, revoked_at=NOW), a_session(user, expires_at=NOW)]
     await add(accounts, *over, *kept)
-    old, recent, unused, orphan = (token_bytes(32) for _ in range(4))
+    old, recent, unused, *orphans = (token_bytes(32) for _ in range(6))
     async with accounts.begin() as transaction:
         sessions = transaction.sessions
-        for each, token in ((kept[0], old), (kept[0], recent), (kept[0], unused), (over[0], orphan)):
-            await sessions.add_token(each.id, token, LONG_AGO)
+        for token in (old, recent, unused):
+            await sessions.add_token(kept[0].id, token, LONG_AGO)
+        for token in orphans:
+            await sessions.add_token(over[0].id, token, LONG_AGO)
         await sessions.use_token(old, LONG_AGO)
         await sessions.use_token(recent, NOW)
         await transaction.commit()
     removed = []
-    for _ in range(3):
+    for _ in range(4):
         async with accounts.begin() as transaction:
             removed.append(await transaction.sessions.clear(over=NOW - HOUR, used=NOW - HOUR, limit=1))
             await transaction.commit()
-    assert removed == [2, 1, 0]
+    # A used token, one of a session that is over, and the other such session; then two by two.
+    assert removed == [3, 1, 2, 0]
     async with accounts.begin() as transaction:
         assert [await transaction.sessions.get(each.id) for each in over] == [None, None]
         assert [await transaction.sessions.get(each.id) for each in kept] == kept
-        found = [await transaction.sessions.lock_by_token(each) for each in (old, orphan, recent, unused)]
-    assert found == [None, None, (kept[0], NOW), (kept[0], None)]
+        found = [await transaction.sessions.lock_by_token(each) for each in (old, *orphans, recent, unused)]
+    assert found == [None] * 4 + [(kept[0], NOW), (kept[0], None)]
 
 
 async def test_an_account_removes_keys_of_its_own_alone(accounts: AccountTransactions) -> None:

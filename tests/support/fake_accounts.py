@@ -118,20 +118,23 @@ class FakeSessions:
         return revoked
 
     async def clear(self, *, over: datetime, used: datetime, limit: int) -> int:
-        tokens = self._tables.refresh_tokens
+        tokens, sessions = self._tables.refresh_tokens, self._tables.sessions
+
+        def is_over(session_id: UUID) -> bool:
+            session = sessions[session_id]
+            return session.expires_at < over or bool(session.revoked_at and session.revoked_at < over)
+
         old = [key for key, (_, used_at) in tokens.items() if used_at and used_at < used][:limit]
         for key in old:
             del tokens[key]
-        ended = [
-            session.id
-            for session in self._tables.sessions.values()
-            if session.expires_at < over or (session.revoked_at and session.revoked_at < over)
-        ][:limit]
+        left = [key for key, (owner, _) in tokens.items() if is_over(owner)][:limit]
+        for key in left:
+            del tokens[key]
+        owners = {owner for owner, _ in tokens.values()}
+        ended = [each for each in sessions if is_over(each) and each not in owners][:limit]
         for session_id in ended:
-            del self._tables.sessions[session_id]
-            for key in [key for key, (owner, _) in tokens.items() if owner == session_id]:
-                del tokens[key]
-        return len(old) + len(ended)
+            del sessions[session_id]
+        return len(old) + len(left) + len(ended)
 
 
 class FakeApiKeys:

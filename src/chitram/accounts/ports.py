@@ -154,12 +154,12 @@ class Sessions(Protocol):
         ...
 
     async def clear(self, *, over: datetime, used: datetime, limit: int) -> int:
-        """Remove what is over: at most `limit` sessions and as many tokens; returns how many of both.
+        """Remove what is over; returns how many sessions and tokens.
 
         Args:
-            over: sessions that expired or were revoked before.
+            over: sessions that expired or were revoked before, each once all its tokens are gone.
             used: tokens that were used before.
-            limit: bounds one transaction.
+            limit: bounds one transaction: so many sessions, used tokens, and tokens of sessions.
         """
         ...
 

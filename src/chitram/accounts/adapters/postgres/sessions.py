@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chitram.accounts.adapters.postgres.rows import RefreshTokenRow, SessionRow, row_of_session, session_from
@@ -88,14 +88,22 @@ class PostgresSessions:
 
     async def clear(self, *, over: datetime, used: datetime, limit: int) -> int:
         is_over = or_(SessionRow.expires_at < over, SessionRow.revoked_at < over)
-        sessions = select(SessionRow.id).where(is_over).limit(limit).with_for_update(skip_locked=True)
-        tokens = select(RefreshTokenRow.token_hash).where(RefreshTokenRow.used_at < used).limit(limit)
+        is_of_session = RefreshTokenRow.session_id == SessionRow.id
+        token_hash = RefreshTokenRow.token_hash
+        used_up = select(token_hash).where(RefreshTokenRow.used_at < used).limit(limit)
+        left_over = select(token_hash).join(SessionRow, is_of_session).where(is_over).limit(limit)
+        # With the last of its tokens: one may have so many that removing them at once takes too long.
+        empty = (
+            select(SessionRow.id)
+            .where(is_over, ~exists().where(is_of_session))
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
         removed = 0
         for statement in (
-            delete(RefreshTokenRow)
-            .where(RefreshTokenRow.token_hash.in_(tokens))
-            .returning(RefreshTokenRow.session_id),
-            delete(SessionRow).where(SessionRow.id.in_(sessions)).returning(SessionRow.id),
+            delete(RefreshTokenRow).where(token_hash.in_(used_up)).returning(RefreshTokenRow.session_id),
+            delete(RefreshTokenRow).where(token_hash.in_(left_over)).returning(RefreshTokenRow.session_id),
+            delete(SessionRow).where(SessionRow.id.in_(empty)).returning(SessionRow.id),
         ):
             rows = await self._session.scalars(statement.execution_options(synchronize_session=False))
             removed += len(rows.all())
