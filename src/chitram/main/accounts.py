@@ -19,13 +19,13 @@ from chitram.accounts.use_cases.change_account import ChangeAccount, ChangeAccou
 from chitram.accounts.use_cases.create_admin import CreateAdmin, CreateAdminCommand
 from chitram.accounts.use_cases.set_password import SetPassword, SetPasswordCommand
 from chitram.kernel.errors import ChitramError
+from chitram.platform.settings import MOST_QUOTA
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name
 
 _GENERATED_BYTES = 18
 _MOST_CHARACTERS = 4096
-_MOST_QUOTA = 2**62
 
 
 def add_to(commands: Subparsers) -> None:
@@ -80,7 +80,7 @@ def _quota(text: str) -> int | None:
     if text == "default":
         return None
     number = int(text)
-    if not 0 <= number <= _MOST_QUOTA:
+    if not 0 <= number <= MOST_QUOTA:
         raise ValueError(text)
     return number
 

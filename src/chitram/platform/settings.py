@@ -23,6 +23,9 @@ _NETWORKS = ("trusted_proxies", "rate_limit_allow")
 _LONGEST_SECONDS = 10 * 365 * 86_400
 PerMinute = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+# Sums of two still fit into 64 bits.
+MOST_QUOTA = 1 << 62
+Quota = Annotated[int, msgspec.Meta(ge=0, le=MOST_QUOTA)]
 
 
 _BASE_URL = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?/?", re.ASCII)
@@ -89,8 +92,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     anonymous_uploads: bool = True
     registration: Literal["open", "closed"] = "open"
-    quota_bytes: NotNegative = 0
-    quota_images: NotNegative = 0
+    quota_bytes: Quota = 0
+    quota_images: Quota = 0
     access_token_seconds: Annotated[int, msgspec.Meta(ge=10, le=86_400)] = 900
     refresh_token_seconds: Annotated[int, msgspec.Meta(ge=60, le=_LONGEST_SECONDS)] = 30 * 86_400
 
