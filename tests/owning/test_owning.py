@@ -140,7 +140,7 @@ async def test_only_administrators_list_what_is_not_theirs(house: House, collect
     anonymous = await house.image(None)
     assert len(await ids(house, house.admin, owner_id=str(collector.id))) == 7
     assert (await ids(house, house.admin, all_owners="true", limit=1)) == [anonymous]
-    assert (house.admin.id, "image.list") in await house.accounts.audited(f"account:{collector.id}")
+    assert (house.admin.id, "image.list") in await house.accounts.audited(f"user:{collector.id}")
     assert (house.admin.id, "image.list") in await house.accounts.audited("images")
 
 

@@ -22,7 +22,7 @@ def add_to(commands: Subparsers) -> None:
     audit = commands.add_parser("audit", help="print what administrators did, newest first")
     audit.set_defaults(command=_print)
     audit.add_argument("--limit", type=_positive, default=_LISTED, help="lines (default %(default)s)")
-    audit.add_argument("--subject", help="to this alone, such as image:ID or account:ID")
+    audit.add_argument("--subject", help="to this alone, such as image:ID or user:ID")
 
 
 def _positive(text: str) -> int:

@@ -132,7 +132,7 @@ class ImageListing:
         )
 
     async def _record(self, principal: Principal, owner_id: UUID | None) -> None:
-        subject = "images" if owner_id is None else f"account:{owner_id}"
+        subject = "images" if owner_id is None else f"user:{owner_id}"
         async with self._transactions.begin() as transaction:
             await self._audit.record(transaction, actor=principal, action="image.list", subject=subject)
             await transaction.commit()
