@@ -36,7 +36,7 @@ class Original(NamedTuple):
 
 
 @cache
-def scene(width: int = 900, height: int = 600) -> Floats:
+def scene(width: int = 660, height: int = 440) -> Floats:
     """A photograph without noise, of 0 to 1, unlike itself however it is turned."""
     source = photos.clean_photo("coffee.png").resize((width, height), Image.Resampling.BICUBIC)
     shown: Floats = np.asarray(source, np.float64) / 255
@@ -81,17 +81,17 @@ def _turned_png() -> Original:
     return Original(photos.png_of(stored, 8, 2, before=[photos.png_exif(6)]), scene())
 
 
-def _disc(width: int = 900, height: int = 700) -> Floats:
+def _disc(width: int = 660, height: int = 500) -> Floats:
     """Cover of a disc with a soft edge."""
     y, x = np.mgrid[:height, :width]
-    cover: Floats = ((250 - np.hypot(x - 450, y - 350)) / 6 + 0.5).clip(0, 1)
+    cover: Floats = ((180 - np.hypot(x - 330, y - 250)) / 6 + 0.5).clip(0, 1)
     return cover
 
 
 def _soft_edges(hidden: float, depth: int = 8) -> Original:
     """A disc of a photograph; what is hidden is `hidden`, which must not be seen at the edges."""
     alpha = _disc()
-    colours = np.where(alpha[..., None] > 0, 0.4 + 0.6 * scene(900, 700), hidden)
+    colours = np.where(alpha[..., None] > 0, 0.4 + 0.6 * scene(660, 500), hidden)
     most = (1 << depth) - 1
     samples = (np.concatenate([colours, alpha[..., None]], 2) * most).round().astype(np.uint32)
     return Original(photos.png_of(samples, depth, 6), colours, alpha)
@@ -99,13 +99,13 @@ def _soft_edges(hidden: float, depth: int = 8) -> Original:
 
 def _grey_alpha(depth: int, *, interlace: bool = False) -> Original:
     alpha = _disc()
-    grey = scene(900, 700).mean(2)
+    grey = scene(660, 500).mean(2)
     samples = (np.stack([grey, alpha], 2) * ((1 << depth) - 1)).round().astype(np.uint32)
     return Original(photos.png_of(samples, depth, 4, interlace=interlace), np.stack([grey] * 3, 2), alpha)
 
 
 def _opaque_alpha() -> Original:
-    samples = np.dstack([_eight(scene()), np.full((600, 900), 255, np.uint8)])
+    samples = np.dstack([_eight(scene()), np.full((440, 660), 255, np.uint8)])
     return Original(photos.png_of(samples, 8, 6), scene())
 
 
@@ -127,7 +127,7 @@ def _key(depth: int, colour: int) -> Original:
     most = (1 << depth) - 1
     values = scene()[..., : 1 if colour == 0 else 3]
     samples = (values * (most - 1)).round().astype(np.uint32)
-    samples[150:450, 200:700] = most
+    samples[110:330, 150:520] = most
     key = struct.pack(">H", most) * samples.shape[2]
     alpha = (samples != most).any(2).astype(np.float64)
     data = photos.png_of(samples, depth, colour, before=[photos.chunk(b"tRNS", key)])
@@ -193,7 +193,7 @@ def _with_profile(profile: bytes) -> Original:
 
 
 def _strip(width: int, height: int) -> Original:
-    values = scene()[300:301, :, :].repeat(6, 1)[:, :5000]
+    values = scene()[220:221, :, :].repeat(8, 1)[:, :5000]
     values = values if height == 1 else values.transpose(1, 0, 2)
     assert values.shape[:2] == (height, width)
     return Original(photos.png_of(_eight(values), 8, 2), values)
@@ -205,7 +205,7 @@ def _pixel() -> Original:
 
 
 def _animated() -> Original:
-    frames = [Image.fromarray(_eight(scene())), Image.new("RGB", (900, 600), "red")]
+    frames = [Image.fromarray(_eight(scene())), Image.new("RGB", (660, 440), "red")]
     return Original(photos.encode(frames[0], "PNG", save_all=True, append_images=frames[1:]), scene())
 
 
