@@ -306,6 +306,8 @@ def deletion(
         headers = await site.account() if signed_in else {}
         sent = await site.upload(content := small(), **headers)
         await site.quiet()
+        # So that caches know it.
+        await site.is_whole(sent)
         role = site.api if by == "api" else site.worker
         role.arm(step, count)
         answered = await site.delete(sent)
@@ -333,6 +335,7 @@ def expiry(step: str, count: int = 1) -> Callable[[CrashSite], Awaitable[str]]:
         answer = await site.client.post(IMAGES, params={"expires_in": "3600"}, content=content)
         sent = Sent(content, answer.json())
         await site.quiet()
+        await site.is_whole(sent)
         site.worker.arm(step, count)
         await site.expire(sent)
         await killed(site, site.worker)
