@@ -72,7 +72,7 @@ class ChildRenderer:
         pool = self._pools[work]
         async with pool.slots:
             if pool.closed:
-                raise RenderingFailed("the renderer is being stopped")
+                raise RendererUnavailable("The renderer is being stopped.")
             task = pool.in_background(self._made(pool, work, spool, shape))
             try:
                 made = await asyncio.shield(task)
