@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -43,11 +44,21 @@ async def behind(start_api: StartApi) -> AsyncIterator[tuple[Api, Proxy]]:
         yield api, opened[0]
 
 
+async def signed_in(api: Api) -> dict[str, str]:
+    """Header fields of somebody whose session Valkey knows."""
+    somebody = {"email": f"{uuid4().hex}@example.com", "password": "four random words"}
+    answer = await api.client.post(f"{AUTH}/register", json=somebody)
+    headers = {"authorization": f"Bearer {answer.json()['access_token']}"}
+    assert (await api.client.get(f"{AUTH}/me", headers=headers)).status_code == 200
+    return headers
+
+
 @pytest.mark.parametrize("mode", [Mode.CUT, Mode.HANG])
 async def test_without_the_database_everything_says_so_in_time(behind: tuple[Api, Proxy], mode: Mode) -> None:
     api, proxy = behind
     uploaded = await api.uploaded(jpeg())
     before = await api.kept()
+    sessions = [await signed_in(api) for _ in range(2)]
     proxy.mode = mode
     if mode is Mode.CUT:
         proxy.cut_all()
@@ -63,6 +74,8 @@ async def test_without_the_database_everything_says_so_in_time(behind: tuple[Api
             api.client.post(f"{AUTH}/login", json=CREDENTIALS),
             api.client.post(f"{AUTH}/register", json=CREDENTIALS),
             api.client.post(f"{AUTH}/refresh", json={"refresh_token": "any"}),
+            api.client.post(f"{AUTH}/logout", headers=sessions[0]),
+            api.client.delete(f"{AUTH}/api-keys/{uploaded['id']}", headers=sessions[1]),
         )
         assert time.monotonic() - started < LIMIT_SECONDS
         for answer in answers:

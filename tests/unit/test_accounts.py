@@ -30,7 +30,7 @@ from chitram.accounts.use_cases.refresh_session import RefreshCommand, RefreshSe
 from chitram.accounts.use_cases.register_user import RegisterCommand, RegisterUser, RegistrationRules
 from chitram.accounts.use_cases.set_password import SetPassword, SetPasswordCommand
 from chitram.accounts.use_cases.sign_in import SignIn, SignInCommand
-from chitram.kernel.errors import CommitUncertain
+from chitram.kernel.errors import CommitUncertain, DatabaseUnavailable
 from tests.support.fake_accounts import (
     FakeAccountTransactions,
     FakeHasher,
@@ -347,6 +347,25 @@ async def test_a_session_whose_end_is_uncertain_is_forgotten_all_the_same(world:
     with pytest.raises(CommitUncertain):
         await world.end(EndSessionCommand(session_id))
     assert world.cache.forgotten == [session_id]
+
+
+async def test_nobody_waits_for_caches_when_the_database_hung_at_the_end_of_a_session(world: World) -> None:
+    """The answer has taken long already. If the end was committed, so was the row of the outbox."""
+    await world.register()
+    (session_id,) = world.transactions.tables.sessions
+    world.transactions.commit_error = CommitUncertain(timed_out=True)
+    with pytest.raises(CommitUncertain):
+        await world.end(EndSessionCommand(session_id))
+    assert world.cache.forgotten == []
+
+
+async def test_a_session_that_could_not_be_ended_is_not_forgotten(world: World) -> None:
+    await world.register()
+    (session_id,) = world.transactions.tables.sessions
+    world.transactions.commit_error = DatabaseUnavailable()
+    with pytest.raises(DatabaseUnavailable):
+        await world.end(EndSessionCommand(session_id))
+    assert world.cache.forgotten == []
 
 
 async def test_ending_a_session_again_changes_nothing(world: World) -> None:

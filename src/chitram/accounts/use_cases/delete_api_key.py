@@ -10,6 +10,7 @@ from chitram.accounts.domain.errors import ApiKeyNotFound
 from chitram.accounts.domain.principal import Principal
 from chitram.accounts.domain.work import FORGET_CREDENTIALS, KEY_HASH
 from chitram.accounts.ports import AccountTransactions, SessionCache
+from chitram.accounts.use_cases.forgetting import then_forgotten
 
 
 class DeleteApiKeyCommand(msgspec.Struct, frozen=True):
@@ -32,15 +33,14 @@ class DeleteApiKey:
 
     async def __call__(self, command: DeleteApiKeyCommand) -> None:
         user_id = command.principal.require_session()
-        key_hash: bytes | None = None
-        try:
-            async with self._transactions.begin() as transaction:
-                key_hash = await transaction.api_keys.remove(user_id, command.key_id)
-                if key_hash is None:
-                    raise ApiKeyNotFound
-                await transaction.outbox.add(FORGET_CREDENTIALS, {KEY_HASH: key_hash.hex()})
-                await transaction.commit()
-        finally:
-            # Also when it is not known whether it was committed: what is read next is the truth.
-            if key_hash is not None:
-                await self._cache.forget_key(key_hash)
+        key_hash = b""
+        async with (
+            then_forgotten(lambda: self._cache.forget_key(key_hash)),
+            self._transactions.begin() as transaction,
+        ):
+            removed = await transaction.api_keys.remove(user_id, command.key_id)
+            if removed is None:
+                raise ApiKeyNotFound
+            key_hash = removed
+            await transaction.outbox.add(FORGET_CREDENTIALS, {KEY_HASH: key_hash.hex()})
+            await transaction.commit()

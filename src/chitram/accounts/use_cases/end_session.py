@@ -8,6 +8,7 @@ import msgspec
 
 from chitram.accounts.domain.work import FORGET_CREDENTIALS, SESSION_ID
 from chitram.accounts.ports import AccountTransactions, SessionCache
+from chitram.accounts.use_cases.forgetting import then_forgotten
 from chitram.kernel.clock import Clock
 
 
@@ -29,11 +30,11 @@ class EndSession:
         self._clock = clock
 
     async def __call__(self, command: EndSessionCommand) -> None:
-        try:
-            async with self._transactions.begin() as transaction:
-                if await transaction.sessions.revoke(command.session_id, self._clock.now()):
-                    await transaction.outbox.add(FORGET_CREDENTIALS, {SESSION_ID: str(command.session_id)})
-                await transaction.commit()
-        finally:
-            # Also when it is not known whether it was committed: what is read next is the truth.
-            await self._cache.forget(command.session_id)
+        session_id = command.session_id
+        async with (
+            then_forgotten(lambda: self._cache.forget(session_id)),
+            self._transactions.begin() as transaction,
+        ):
+            if await transaction.sessions.revoke(session_id, self._clock.now()):
+                await transaction.outbox.add(FORGET_CREDENTIALS, {SESSION_ID: str(session_id)})
+            await transaction.commit()
