@@ -241,9 +241,9 @@ class CrashSite:
         blob_id = await self.value("SELECT blob_id FROM images WHERE id = $1", UUID(sent.body["id"]))
         (self.data_dir / "objects" / blob_key(blob_id)).unlink()
 
-    async def quiet(self) -> None:
+    async def quiet(self, seconds: float = QUIET_SECONDS) -> None:
         """Wait until nothing is owed any more. Nothing may have been given up."""
-        async with asyncio.timeout(QUIET_SECONDS):
+        async with asyncio.timeout(seconds):
             while rows := await self.fetch("SELECT kind, dead_at, last_error FROM outbox"):
                 assert not [row for row in rows if row["dead_at"]], rows
                 await asyncio.sleep(POLL_SECONDS)
