@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -51,3 +52,20 @@ async def test_what_is_optimised_is_smaller_than_anything_else(
         assert each.kind in {RenditionKind.OPTIMISED, RenditionKind.OPTIMISED_WEBP}
         assert len(each.content) < size
         size = len(each.content)
+
+
+@pytest.mark.parametrize("colours", [2, 256], ids=["black and white", "all colours"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+async def test_noise_takes_more_bytes_than_a_picture_and_has_everything_all_the_same(
+    renderer: ChildRenderer, stored: New, form: str, colours: int
+) -> None:
+    """Of nothing else a JPEG has more bytes than pixels."""
+    noise = np.random.default_rng(1).integers(0, colours, (600, 600, 3)) * (255 // (colours - 1))
+    options = {"quality": 100, "subsampling": 0} if form == "JPEG" else {}
+    data = photos.encode(Image.fromarray(noise.astype(np.uint8)), form, **options)
+    largest = (await renderer.thumbnails(stored(data)))[-1]
+    with Image.open(io.BytesIO(largest.content)) as image:
+        image.load()
+    made = await renderer.optimised(stored(data))
+    if form == "JPEG":
+        assert [each.kind for each in made] == [RenditionKind.OPTIMISED]

@@ -140,6 +140,12 @@ async def test_colours_that_no_profile_describes_are_left_alone(
     assert await _optimised(renderer, stored, photos.with_chunks(photos.png(), chunk)) == {}
 
 
+async def test_what_moves_is_left_alone(renderer: ChildRenderer, stored: New) -> None:
+    frames = [Image.new("RGB", (400, 300), colour) for colour in ("red", "blue")]
+    data = photos.encode(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    assert await _optimised(renderer, stored, data) == {}
+
+
 async def test_more_than_sixteen_megapixels_are_not_even_tried(
     new_renderer: NewRenderer, stored: New
 ) -> None:

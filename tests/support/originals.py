@@ -231,6 +231,7 @@ ORIGINALS: Mapping[str, Callable[[], Original]] = {
     "palette": partial(_palette, transparent=False),
     "palette_with_transparency": partial(_palette, transparent=True),
     "transparent_grey": partial(_key, 8, 0),
+    "transparent_grey_1_bit": partial(_key, 1, 0),
     "transparent_grey_2_bits": partial(_key, 2, 0),
     "transparent_grey_16_bits": partial(_key, 16, 0),
     "transparent_colour": partial(_key, 8, 2),

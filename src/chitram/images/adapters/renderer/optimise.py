@@ -34,7 +34,7 @@ def optimised(original: Original, orientation: int) -> list[Encoded]:
 
     The same original gives the same bytes every time: two workers may make the same one.
     """
-    if not original.has_known_colours:
+    if original.is_animated or not original.has_known_colours:
         return []
     image, profile = _as_seen(original)
     image = upright(image, orientation)

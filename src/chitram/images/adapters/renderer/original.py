@@ -27,7 +27,8 @@ OVERSAMPLING = 2
 # What is converted and averaged at a time, so that no second copy of a large picture is ever held.
 _TILE_PIXELS = 1 << 20
 _TILE_COLUMNS = 4096
-_BITS = {"1": 1, "L;2": 2, "L;4": 4}
+# Where Pillow leaves the transparent grey as it is coded.
+_BITS = {"L;2": 2, "L;4": 4}
 # As gAMA and cHRM have to tell them beside sRGB (PNG 11.3.2.5): white, red, green, blue.
 _GAMMA = 0.45455
 _CHROMATICITY = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
@@ -64,6 +65,11 @@ class Original:
         return "16" in self._raw
 
     @property
+    def is_animated(self) -> bool:
+        """Whether it is a PNG that moves, of which decoding gives one picture."""
+        return bool(getattr(self._image, "is_animated", False))
+
+    @property
     def subsampling(self) -> int:
         """How the chroma of a JPEG is coded, as Pillow counts: 0 at full size, 1 at half, 2 at a quarter."""
         return max(0, JpegImagePlugin.get_sampling(self._image))
@@ -72,7 +78,7 @@ class Original:
     def has_known_colours(self) -> bool:
         """Whether a profile, or nothing, says which colours the numbers are."""
         info = self._image.info
-        if self._data.find(b"cICP", 0, self._data.find(b"IDAT")) >= 0:
+        if not self.is_jpeg and self._data.find(b"cICP", 0, self._data.find(b"IDAT")) >= 0:
             return False
         if self.profile or "srgb" in info:
             return True
