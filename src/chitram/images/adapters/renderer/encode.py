@@ -28,7 +28,7 @@ def encoded(kind: RenditionKind, image: Image.Image, form: RenditionFormat, **op
 
 @contextlib.contextmanager
 def _room_for(image: Image.Image) -> Iterator[None]:
-    """Have Pillow's buffer hold the worst JPEG there can be of a picture; what is not used takes no memory."""
+    """Have Pillow's buffer hold the worst JPEG there can be of a picture; unused, it takes no memory."""
     before = ImageFile.MAXBLOCK
     ImageFile.MAXBLOCK = max(before, _JPEG_BYTES_PER_PIXEL * image.width * image.height)
     try:
