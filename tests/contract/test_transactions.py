@@ -232,6 +232,10 @@ async def test_damage_is_kept_from_when_it_was_first_seen(transactions: Transact
         async with transactions.begin() as transaction:
             await transaction.blobs.set_verified(blob.id, first + hours * HOUR, is_intact=is_intact)
             await transaction.commit()
+        async with transactions.begin() as transaction:
+            found = await transaction.blobs.find_live(blob.sha256)
+        assert found is not None
+        assert found.is_damaged is not is_intact
         seen.append(await marks(transactions, blob.id))
     assert seen == [
         (first, first),

@@ -188,6 +188,7 @@ class FakeBlobs:
     async def set_verified(self, blob_id: UUID, at: datetime, *, is_intact: bool) -> None:
         _, damaged_at = self._tables.verified.get(blob_id, (at, None))
         self._tables.verified[blob_id] = (at, None if is_intact else damaged_at or at)
+        self._tables.blobs[blob_id] = replace(self._tables.blobs[blob_id], is_damaged=not is_intact)
 
     async def set_processing(self, blob_id: UUID, processing: Processing) -> None:
         self._tables.blobs[blob_id] = replace(self._tables.blobs[blob_id], processing=processing)

@@ -11,6 +11,7 @@ from chitram.accounts.public import ANONYMOUS, Principal
 from chitram.images.domain.errors import ContentTypeMismatch, CorruptImage, DigestMismatch
 from chitram.images.domain.image import Blob, Visibility
 from chitram.images.domain.policies import hash_token
+from chitram.images.domain.rendition import THUMBNAILS_RECIPE, Processing, RenditionSort
 from chitram.images.domain.work import BLOB_ID, MAKE_RENDITIONS
 from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage, UploadRules
 from chitram.kernel.errors import CommitUncertain, DatabaseUnavailable, InvalidRequest, StorageUnavailable
@@ -103,6 +104,34 @@ async def test_puts_a_missing_object_back_when_the_same_bytes_come_again() -> No
     house.store.objects.clear()
     await house.take()
     assert house.store.objects == {first.blob.id: b"picture"}
+
+
+async def test_puts_a_damaged_object_back_and_has_made_what_could_not_be_made_of_it() -> None:
+    house = House()
+    blob = (await house.take()).blob
+    house.store.objects[blob.id] = b"pisture"
+    async with house.database.begin() as transaction:
+        await transaction.blobs.set_verified(blob.id, house.clock.now(), is_intact=False)
+        await transaction.blobs.set_recipe(blob.id, RenditionSort.THUMBNAILS, THUMBNAILS_RECIPE)
+        await transaction.blobs.set_processing(blob.id, Processing.FAILED)
+        await transaction.commit()
+    (given_up,) = house.database.tables.outbox
+    assert (await house.take()).blob.processing is Processing.PENDING
+    assert house.store.objects == {blob.id: b"picture"}
+    assert house.database.tables.blobs[blob.id] == blob
+    ((entry_id, owed),) = house.database.tables.outbox.items()
+    assert (entry_id != given_up, owed) == (True, (MAKE_RENDITIONS, {BLOB_ID: str(blob.id)}))
+
+
+async def test_what_failed_over_a_whole_object_stays_given_up() -> None:
+    house = House()
+    blob = (await house.take()).blob
+    async with house.database.begin() as transaction:
+        await transaction.blobs.set_processing(blob.id, Processing.FAILED)
+        await transaction.commit()
+    given_up = dict(house.database.tables.outbox)
+    assert (await house.take()).blob.processing is Processing.FAILED
+    assert house.database.tables.outbox == given_up
 
 
 async def test_makes_a_new_generation_when_the_old_one_is_being_deleted() -> None:

@@ -55,6 +55,7 @@ class Blob:
         processing: how far its thumbnails are.
         thumbnails_recipe: by which its thumbnails were made, or failed to be; None before the first.
         optimised_recipe: by which its optimised renditions were made, or found not to be worth it.
+        is_damaged: whether its object was found to be missing or not what was stored.
     """
 
     id: UUID
@@ -68,6 +69,7 @@ class Blob:
     processing: Processing = Processing.PENDING
     thumbnails_recipe: int | None = None
     optimised_recipe: int | None = None
+    is_damaged: bool = False
 
     @property
     def optimised(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,8 +15,8 @@ from chitram.images.domain.errors import UploadAlreadyCompleted
 from chitram.images.domain.filename import sanitise_filename
 from chitram.images.domain.image import Blob, BlobState, Image, Visibility
 from chitram.images.domain.policies import check_declared_type, check_digest, check_options, new_token
-from chitram.images.domain.rendition import Rendition
-from chitram.images.domain.work import BLOB_ID, MAKE_RENDITIONS
+from chitram.images.domain.rendition import Processing, Rendition, RenditionSort
+from chitram.images.domain.work import BLOB_ID, MAKE_RENDITIONS, REMAKE_RENDITIONS
 from chitram.images.ports import (
     BlobStore,
     ImagesUnitOfWork,
@@ -143,7 +144,7 @@ class UploadImage:
                 if live is None:
                     await self._commit_new(command, uploaded)
                 else:
-                    await self._commit_shared(command, inspection, uploaded)
+                    uploaded = await self._commit_shared(command, inspection, uploaded)
             except (LiveBlobExists, GenerationGone):
                 continue
             except StaleBlob:
@@ -175,19 +176,22 @@ class UploadImage:
 
     async def _commit_shared(
         self, command: UploadCommand, inspection: Inspection, uploaded: UploadedImage
-    ) -> None:
-        """Commit another image over a blob that is there already, and put back its lost object."""
+    ) -> UploadedImage:
+        """Commit another image over a blob that is there already, and put back its lost or damaged object."""
         blob = uploaded.blob
-        restored = await self._blobs.size(blob.id, blob.shard) != blob.byte_size
+        restored = blob.is_damaged or await self._blobs.size(blob.id, blob.shard) != blob.byte_size
         if restored:
             await self._put(command.received, inspection, blob)
         async with self._transactions.begin() as transaction:
             locked = await transaction.blobs.lock(blob.id)
             live = locked is not None and locked.state is BlobState.LIVE
             if locked is not None and live and locked.shard == blob.shard:
+                if restored:
+                    mended = await self._mend(transaction, locked)
+                    uploaded = msgspec.structs.replace(uploaded, blob=mended)
                 await self._add_image(transaction, command, uploaded)
                 await transaction.commit()
-                return
+                return uploaded
             if live and restored:
                 # It was missing because it was moved away; what was put in its place has to go.
                 await owe_drop(transaction, blob.id, blob.shard, self._rules.copies)
@@ -196,6 +200,19 @@ class UploadImage:
             # It was missing because it was being deleted; it has to go once more.
             await self._discard(blob)
         raise GenerationGone
+
+    async def _mend(self, transaction: ImagesUnitOfWork, blob: Blob) -> Blob:
+        """Say that a blob's object is whole again, and have made what its loss kept from being made."""
+        await transaction.blobs.set_verified(blob.id, self._clock.now(), is_intact=True)
+        if blob.processing is not Processing.FAILED:
+            return blob
+        payload = {BLOB_ID: str(blob.id)}
+        for kind in (MAKE_RENDITIONS, REMAKE_RENDITIONS):
+            await transaction.outbox.discard(kind, payload)
+        await transaction.blobs.set_recipe(blob.id, RenditionSort.THUMBNAILS, None)
+        await transaction.blobs.set_processing(blob.id, Processing.PENDING)
+        await transaction.outbox.add(MAKE_RENDITIONS, payload)
+        return replace(blob, processing=Processing.PENDING)
 
     async def _add_image(
         self, transaction: ImagesUnitOfWork, command: UploadCommand, uploaded: UploadedImage

@@ -154,6 +154,7 @@ def blob_from(row: BlobRow) -> Blob:
         processing=Processing(row.processing),
         thumbnails_recipe=row.thumbnails_recipe,
         optimised_recipe=row.optimised_recipe,
+        is_damaged=row.damaged_at is not None,
     )
 
 
