@@ -11,15 +11,18 @@ from saq.queue.redis import RedisQueue
 from sqlalchemy import text
 from valkey.asyncio import Valkey
 
+from chitram.platform import queue
 from chitram.platform.attempts import Attempts
 from chitram.platform.database import SqlUnitOfWork
-from chitram.platform.queue import JobQueues, QueueName
+from chitram.platform.outbox import OutboxEntry
+from chitram.platform.queue import JobQueues, QueueName, QueueRelay
 from chitram.platform.settings import Settings
 from chitram.platform.sweep import Sweep
-from chitram.platform.valkey import make_valkey
+from chitram.platform.valkey import ValkeyGuard, make_valkey
 from tests.support.database import Database
 
 KIND = "test.work"
+OTHER_KIND = "test.other_work"
 
 
 @dataclass
@@ -35,9 +38,9 @@ class House:
     def queue(self) -> RedisQueue:
         return self.queues[QueueName.URGENT]
 
-    async def add(self) -> UUID:
+    async def add(self, kind: str = KIND) -> UUID:
         async with self.database.transactions.begin() as transaction:
-            entry_id = await transaction.outbox.add(KIND, {})
+            entry_id = await transaction.outbox.add(kind, {})
             await transaction.commit()
         return entry_id
 
@@ -46,10 +49,11 @@ class House:
             await transaction.session.execute(text(statement))
             await transaction.commit()
 
-    async def waiting(self) -> list[str]:
-        """Ids in the queue, the next first."""
-        found = await self.client.lrange(self.queue.namespace("queued"), 0, -1)  # type: ignore[misc] # valkey-py's
-        return [self.queue.job_key_from_id(job_id.decode()) for job_id in found]
+    async def waiting(self, name: QueueName = QueueName.URGENT) -> list[str]:
+        """Ids in a queue, the next first."""
+        waiting = self.queues[name]
+        found = await self.client.lrange(waiting.namespace("queued"), 0, -1)  # type: ignore[misc] # valkey-py's
+        return [waiting.job_key_from_id(job_id.decode()) for job_id in found]
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ async def house(database: Database, valkey_url: str) -> AsyncIterator[House]:
     # A Valkey database of these tests' own.
     client = make_valkey(Settings(valkey_url=f"{valkey_url.rpartition('/')[0]}/4"))
     await client.flushdb()
-    queues = JobQueues(client, {KIND: QueueName.URGENT})
+    queues = JobQueues(client, {KIND: QueueName.URGENT, OTHER_KIND: QueueName.UPKEEP})
     sweep = Sweep(lambda: SqlUnitOfWork(database.sessions, database.relay), queues)
     yield House(database, client, queues, sweep)
     await client.aclose()
@@ -123,3 +127,49 @@ async def test_a_large_backlog_is_handed_over_in_one_sweep(house: House) -> None
     )
     assert await house.sweep() == 1100
     assert await house.queue.count("queued") == 1100
+
+
+async def test_a_backlog_beyond_measure_fills_its_queue_only_so_far_and_no_other(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "MOST_WAITING", 600)
+    await house.execute(
+        f"INSERT INTO outbox (id, kind, payload) SELECT gen_random_uuid(), '{KIND}', '{{}}'"  # noqa: S608 - ours
+        " FROM generate_series(1, 1700)"
+    )
+    assert await house.sweep() == 1000
+    other = await house.add(OTHER_KIND)
+    assert await house.sweep() == 1
+    assert await house.waiting(QueueName.UPKEEP) == [str(other)]
+    # As much again as is done, and nothing of it twice.
+    for _ in range(500):
+        assert await house.queue.dequeue() is not None
+    assert await house.sweep() == 500
+    assert len(set(await house.waiting())) == 1000
+
+
+async def test_a_full_queue_is_not_told_of_what_was_just_committed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = QueueRelay(house.queues, ValkeyGuard(house.client))
+    monkeypatch.setattr(queue, "MOST_WAITING", 2)
+    entries = [OutboxEntry(id=uuid4(), kind=KIND) for _ in range(4)]
+    relay.notify(entries)
+    await relay.drain()
+    assert await house.waiting() == [str(entry.id) for entry in entries[:2]]
+
+
+async def test_what_failed_before_the_sweep_could_say_that_it_is_in_the_queue_is_due_in_time(
+    house: House,
+) -> None:
+    entry_id = await house.add()
+    worker = uuid4()
+    async with house.database.transactions.begin() as transaction:
+        attempts = Attempts(transaction.session, worker)
+        assert await attempts.begin(entry_id, [KIND]) is not None
+        await attempts.failed(entry_id, "no", counts=True)
+        await transaction.outbox.mark_enqueued([entry_id])
+        await transaction.commit()
+    await house.execute("UPDATE outbox SET run_after = now() - interval '1 s'")
+    assert await house.sweep() == 1
+    assert await house.waiting() == [str(entry_id)]

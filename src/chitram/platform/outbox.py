@@ -148,10 +148,13 @@ class SqlOutbox:
         return [entry_of(row) for row in rows]
 
     async def mark_enqueued(self, ids: Collection[UUID]) -> None:
-        """Remember that the queue has these; a hint that spares it repeats. Ends leases that ran out."""
+        """Remember that the queue has these; a hint that spares it repeats. Ends leases that ran out.
+
+        Not of what was taken and has failed since: it is handed over again when it is due.
+        """
         await self._session.execute(
             update(OutboxRow)
-            .where(OutboxRow.id.in_(unlocked(ids)), is_free())
+            .where(OutboxRow.id.in_(unlocked(ids)), OutboxRow.run_after <= func.now(), is_free())
             .values(enqueued_at=func.now(), leased_by=None, leased_until=None)
         )
 

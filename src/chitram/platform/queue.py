@@ -9,8 +9,11 @@ from enum import StrEnum
 from typing import Any, cast
 from uuid import UUID
 
+import structlog
+from saq import Job
 from saq.queue.redis import RedisQueue
 from valkey.asyncio import Valkey
+from valkey.exceptions import ValkeyError
 
 from chitram.platform.outbox import OutboxEntry
 from chitram.platform.valkey import ValkeyGuard, ValkeyUnavailable
@@ -23,6 +26,11 @@ _NO_RESULT = -1
 # whoever is at it looks at the clock.
 _NO_LIMIT = 0
 _ENQUEUE_SECONDS = 1.0
+# Far more than is done between two sweeps. What is owed beyond that waits in the outbox: every waiting
+# entry takes 600 bytes of Valkey, which refuses to hand anything out once it is full.
+MOST_WAITING = 5000
+# Until a queue that refused is asked again.
+_REFUSED_SECONDS = 1.0
 _PREFIX = "chitram-"
 _MARK = "chitram:queues"
 
@@ -38,6 +46,9 @@ return 1
 """
 
 
+_log = structlog.get_logger("chitram.worker")
+
+
 class QueueName(StrEnum):
     """The queues, the most urgent first."""
 
@@ -51,6 +62,22 @@ class QueueName(StrEnum):
     UPKEEP = "upkeep"
 
 
+class _Queue(RedisQueue):
+    """A queue whose refusals are heard of.
+
+    SAQ's worker drops what `dequeue` raises and asks again at once: a Valkey that answers, but hands
+    out nothing because it is full or a replica, would keep a processor busy without a word.
+    """
+
+    async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> Job | None:  # noqa: ASYNC109 - SAQ's
+        try:
+            return await super().dequeue(timeout, poll_interval)
+        except (ValkeyError, OSError) as error:
+            _log.warning("queue hands out nothing", queue=self.name, cause=type(error).__name__)
+            await asyncio.sleep(_REFUSED_SECONDS)
+            return None
+
+
 class JobQueues:
     """The queues over one Valkey. Every method may raise `ValkeyError` and `OSError`.
 
@@ -62,7 +89,7 @@ class JobQueues:
     def __init__(self, client: Valkey, kinds: Mapping[str, QueueName]) -> None:
         self._client = client
         self._kinds = kinds
-        self._queues = {name: RedisQueue(cast("Any", client), name=f"{_PREFIX}{name}") for name in QueueName}
+        self._queues = {name: _Queue(cast("Any", client), name=f"{_PREFIX}{name}") for name in QueueName}
         self._forget = client.register_script(_FORGET)
 
     @property
@@ -70,8 +97,16 @@ class JobQueues:
         """Kinds of entries that are taken."""
         return self._kinds.keys()
 
+    def kinds_of(self, name: QueueName) -> Collection[str]:
+        """Kinds of entries that wait in a queue."""
+        return [kind for kind, queue in self._kinds.items() if queue is name]
+
     def __getitem__(self, name: QueueName) -> RedisQueue:
         return self._queues[name]
+
+    async def has_room(self, name: QueueName) -> bool:
+        """Whether more should be handed over to a queue."""
+        return await self._queues[name].count("queued") < MOST_WAITING
 
     async def enqueue(self, entry: OutboxEntry) -> None:
         """Hand over one entry; a second time while it is there does nothing."""
@@ -151,7 +186,8 @@ class QueueRelay:
     async def _enqueue(self, entries: Sequence[OutboxEntry]) -> None:
         async def hand_over(_: Valkey) -> None:
             for entry in entries:
-                await self._queues.enqueue(entry)
+                if await self._queues.has_room(self._queues.name_of(entry.kind)):
+                    await self._queues.enqueue(entry)
 
         with contextlib.suppress(ValkeyUnavailable):
             await self._guard.call(hand_over, seconds=_ENQUEUE_SECONDS)

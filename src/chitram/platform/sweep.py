@@ -39,15 +39,20 @@ class Sweep:
             _log.info("queues are filled afresh")
             await self._queues.filling()
         await self._forget_dead_workers()
+        handed_over = sum([await self._fill(name, lost_at) for name in QueueName])
+        if lost_at is not None:
+            await self._queues.filled()
+        return handed_over
+
+    async def _fill(self, name: QueueName, lost_at: datetime | None) -> int:
+        """Hand over what one queue should have, as far as there is room."""
         handed_over = 0
-        while entries := await self._due(lost_at):
+        while await self._queues.has_room(name) and (entries := await self._due(name, lost_at)):
             await asyncio.gather(*map(self._hand_over, entries))
             await self._mark(entries)
             handed_over += len(entries)
             if len(entries) < _BATCH:
                 break
-        if lost_at is not None:
-            await self._queues.filled()
         return handed_over
 
     async def _hand_over(self, entry: OutboxEntry) -> None:
@@ -74,9 +79,10 @@ class Sweep:
         async with self._begin() as transaction:
             return await under_way(transaction.session, ids)
 
-    async def _due(self, lost_at: datetime | None) -> list[OutboxEntry]:
+    async def _due(self, name: QueueName, lost_at: datetime | None) -> list[OutboxEntry]:
+        kinds = self._queues.kinds_of(name)
         async with self._begin() as transaction:
-            return await transaction.outbox.due(self._queues.kinds, _BATCH, queue_lost_at=lost_at)
+            return await transaction.outbox.due(kinds, _BATCH, queue_lost_at=lost_at)
 
     async def _mark(self, entries: list[OutboxEntry]) -> None:
         async with self._begin() as transaction:
