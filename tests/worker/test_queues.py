@@ -10,7 +10,9 @@ from contextlib import AsyncExitStack
 from uuid import UUID
 
 import pytest
+from valkey.asyncio import Valkey
 
+from chitram.platform.outbox import OutboxEntry
 from chitram.platform.queue import JobQueues, QueueName
 from chitram.platform.settings import Settings
 from chitram.platform.valkey import make_valkey
@@ -84,21 +86,31 @@ async def _lease_of(jobs: Jobs, entry_id: UUID) -> object:
         return await connection.fetchval("SELECT leased_until FROM outbox WHERE id = $1", entry_id)
 
 
-async def test_a_worker_that_is_stopped_finishes_what_it_is_at(jobs: Jobs, start_worker: StartWorker) -> None:
+async def test_a_worker_that_is_stopped_finishes_what_it_is_at_and_takes_no_more(
+    jobs: Jobs, start_worker: StartWorker, valkey: OwnValkey
+) -> None:
     worker = await start_worker()
     await jobs.add(QueueName.URGENT)
     begun = await jobs.next()
     worker.process.send_signal(signal.SIGTERM)
-    await jobs.add(QueueName.URGENT)
+    client = make_valkey(Settings(valkey_url=valkey.url))
+    async with asyncio.timeout(30):
+        while (await client.info("clients"))["blocked_clients"]:
+            await asyncio.sleep(0.02)
+    queues = JobQueues(client, {KIND_PREFIX + QueueName.URGENT: QueueName.URGENT})
+    [other] = await jobs.add(QueueName.URGENT)
+    await queues.enqueue(OutboxEntry(id=other, kind=KIND_PREFIX + QueueName.URGENT))
     await begun.tell("finish")
     assert await worker.ended() == 0
+    assert await queues[QueueName.URGENT].count("queued") == 1
+    await client.aclose()
     # What came after the signal is left to others.
     assert await jobs.left() == 1
     assert jobs.begun.empty()
 
 
 async def test_a_worker_that_is_told_twice_hands_back_at_once_what_it_is_at(
-    jobs: Jobs, start_worker: StartWorker
+    jobs: Jobs, start_worker: StartWorker, valkey: OwnValkey
 ) -> None:
     worker = await start_worker()
     ids = await jobs.add(QueueName.URGENT, 3)
@@ -111,6 +123,13 @@ async def test_a_worker_that_is_told_twice_hands_back_at_once_what_it_is_at(
     async with jobs.database.reader.connection() as connection:
         rows = await connection.fetch("SELECT attempts, leased_until FROM outbox")
     assert {tuple(row) for row in rows} == {(0, None)}
+    assert jobs.begun.empty()
+    # Nobody has to find out first that it is at nothing any more.
+    client = make_valkey(Settings(valkey_url=valkey.url))
+    queues = JobQueues(client, {})
+    assert await queues.taken(QueueName.URGENT) == set()
+    assert await queues[QueueName.URGENT].count("queued") == 3
+    await client.aclose()
     await jobs.finish_all()
     await start_worker()
     await jobs.all_done()
@@ -187,3 +206,28 @@ async def test_work_that_is_taken_from_the_queue_and_never_begun_is_done(
     # Nothing is left either of what was lost by halves.
     assert await queues.taken(QueueName.URGENT) == set()
     await client.aclose()
+
+
+async def test_a_valkey_that_hands_out_nothing_is_not_asked_again_and_again(
+    jobs: Jobs, start_worker: StartWorker, valkey: OwnValkey
+) -> None:
+    """A full one refuses to move what waits, a replica to change anything."""
+    worker = await start_worker()
+    await jobs.finish_all()
+    client = make_valkey(Settings(valkey_url=valkey.url))
+    await client.config_set("maxmemory", 1)
+    async with asyncio.timeout(30):
+        while b"queue hands out nothing" not in worker.log.read_bytes():
+            await asyncio.sleep(0.05)
+    refused = await _refusals(client)
+    await asyncio.sleep(1)
+    assert await _refusals(client) - refused < 100
+    await client.config_set("maxmemory", 0)
+    await jobs.add(QueueName.URGENT)
+    await jobs.all_done()
+    await client.aclose()
+
+
+async def _refusals(client: Valkey) -> int:
+    statistics = await client.info("commandstats")
+    return int(statistics["cmdstat_blmove"]["rejected_calls"])

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import structlog
-from saq import Queue, Worker
+from saq import Job, Queue, Status, Worker
 from valkey.exceptions import ValkeyError
 
 from chitram.platform.background import OutboxRunner
@@ -23,6 +23,7 @@ _YIELD_SECONDS = 0.25
 PATIENCE_SECONDS = 30.0
 _AT_ONCE_SECONDS = 0.01
 _RETRY_SECONDS = 1.0
+_AGAIN_SECONDS = 0.1
 # To hand back what was not finished; a transaction takes no longer.
 _HAND_BACK_SECONDS = 4.0
 
@@ -58,7 +59,7 @@ class QueueWorker(Worker[Any]):
         self._gives_way_since: float | None = None
         self._is_draining = False
         self._misses_queue = False
-        self._busy = 0
+        self._at_work: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -104,7 +105,7 @@ class QueueWorker(Worker[Any]):
 
     async def _is_somebody_first(self) -> bool:
         for other in self._after:
-            if other._busy or await other.queue.count("queued"):  # noqa: SLF001 - one of its own class
+            if other._at_work or await other.queue.count("queued"):  # noqa: SLF001 - one of its own class
                 return True
         return False
 
@@ -121,6 +122,7 @@ class QueueWorker(Worker[Any]):
         await asyncio.sleep(0)
         await stop.wait()
         self._is_draining = True
+        await self._stop_taking()
         await _first_of(grace_seconds, self._idle, at_once)
         unfinished = [context["task"] for context in self.job_task_contexts.values()]
         for job in unfinished:
@@ -131,14 +133,32 @@ class QueueWorker(Worker[Any]):
         self.event.set()
         await running
 
+    async def _stop_taking(self) -> None:
+        """Wait for jobs no longer; whoever has just got one is at work."""
+        while waiting := {task for task in self.tasks if not task.done()} - self._at_work:
+            for task in waiting:
+                task.cancel()
+            # Not for ever: `asyncio.wait_for` of Python 3.11 in the client may swallow it.
+            await asyncio.wait(waiting, timeout=_AGAIN_SECONDS)
+
     async def _before_process(self, ctx: object) -> None:  # noqa: ARG002 - SAQ's
-        self._busy += 1
+        self._at_work.add(_this_task())
         self._idle.clear()
 
-    async def _after_process(self, ctx: object) -> None:  # noqa: ARG002 - SAQ's
-        self._busy -= 1
-        if not self._busy:
-            self._idle.set()
+    async def _after_process(self, ctx: dict[str, Any]) -> None:
+        try:
+            job: Job = ctx["job"]
+            if job.status is Status.ACTIVE:
+                # Cancelled: the outbox has it back, and whoever comes next need not look for it.
+                await job.retry("handed back")
+        finally:
+            self._at_work.discard(_this_task())
+            if not self._at_work:
+                self._idle.set()
+
+
+def _this_task() -> asyncio.Task[Any]:
+    return cast("asyncio.Task[Any]", asyncio.current_task())
 
 
 async def _first_of(seconds: float, *events: asyncio.Event) -> None:
