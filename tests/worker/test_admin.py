@@ -11,7 +11,7 @@ from sqlalchemy import text
 from valkey.asyncio import Valkey
 
 from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, MAKE_RENDITIONS, OPTIMISE
-from chitram.main import admin
+from chitram.main import admin, jobs
 from chitram.main.container import make_container
 from chitram.platform.queue import QueueName
 from chitram.platform.settings import Settings
@@ -73,6 +73,17 @@ async def test_dead_letters_are_listed_with_what_they_are_about_and_why(database
     assert line.startswith(f"{MAKE_RENDITIONS}  {entry_id}  {BLOB_ID}={blob_id}  given up 2")
     assert line.endswith("Z after 5 attempts: RenderingFailed: odd")
     assert count == "given up: 1"
+
+
+async def test_all_dead_letters_are_counted_where_not_all_are_listed(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_LISTED", 2)
+    for _ in range(3):
+        await give_up(database, MAKE_RENDITIONS)
+    _, output = await run("jobs")
+    *lines, count = output.splitlines()
+    assert (len(lines), count) == (2, "given up: 3, the oldest of them above")
 
 
 async def test_dead_letters_are_requeued_by_name_or_all_together(database: Database, run: Run) -> None:

@@ -19,21 +19,21 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bou
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    # Admin has commands of its own, read by its own parser.
+    given_arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Admin has commands and options of its own, read by its own parser.
+    own = given_arguments[:1] if given_arguments[:1] == ["admin"] else given_arguments
     parser = argparse.ArgumentParser(prog="chitram", description="A self-hosted image host.")
     parser.add_argument("--version", action="version", version=f"chitram {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, (_, summary) in _COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary, add_help=name != "admin")
-        if name == "admin":
-            command.add_argument("rest", nargs=argparse.REMAINDER)
-    given = parser.parse_args(arguments)
+        commands.add_parser(name, help=summary, description=summary)
+    given = parser.parse_args(own)
     try:
         settings = load_settings()
         if given.command == "admin":
             from chitram.main.admin import run as run_admin  # noqa: PLC0415 - see _COMMANDS
 
-            return run_admin(settings, given.rest)
+            return run_admin(settings, given_arguments[1:])
         command_run, _ = _COMMANDS[given.command]
         return command_run(settings)
     except (SettingsError, StartError) as error:

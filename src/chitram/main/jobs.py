@@ -48,13 +48,14 @@ def add_to(commands: Subparsers) -> None:
 async def _jobs(container: AsyncContainer, given: argparse.Namespace) -> int:
     begin = await _transactions(container)
     async with begin() as transaction:
-        letters = await DeadLetters(transaction.session).list(_LISTED)
+        dead = DeadLetters(transaction.session)
+        letters, everything = await dead.list(_LISTED), await dead.ids()
     if given.requeue is None and given.drop is None:
-        sys.stdout.write("".join(map(_describe, letters)) + f"given up: {len(letters)}\n")
+        more = ", the oldest of them above" if len(everything) > len(letters) else ""
+        sys.stdout.write("".join(map(_describe, letters)) + f"given up: {len(everything)}{more}\n")
         return 1 if letters else 0
     named: Sequence[UUID] = given.requeue if given.drop is None else given.drop
-    async with begin() as transaction:
-        ids = named or await DeadLetters(transaction.session).ids()
+    ids = named or everything
     change = _drop if given.requeue is None else _revive
     changed = [await change(container, begin, entry_id) for entry_id in ids].count(True)
     sys.stdout.write(f"{'dropped' if given.requeue is None else 'requeued'}: {changed}\n")
