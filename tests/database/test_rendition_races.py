@@ -28,6 +28,7 @@ from chitram.images.domain.work import (
     OPTIMISE,
     PURGE_IMAGE,
     REMAKE_RENDITIONS,
+    REOPTIMISE,
     SHARD,
 )
 from chitram.images.use_cases.delete_blob import DeleteBlob, DeleteBlobCommand
@@ -108,7 +109,7 @@ class Site:
         match entry.kind:
             case "blob.renditions" | "blob.remake":
                 await self.make(RenditionCommand(entry.id, blob_id))
-            case "blob.optimise":
+            case "blob.optimise" | "blob.reoptimise":
                 await self.optimise(RenditionCommand(entry.id, blob_id))
             case "blob.delete":
                 await self.delete_blob(DeleteBlobCommand(entry.id, blob_id))
@@ -230,8 +231,8 @@ async def test_a_move_has_those_made_again_that_are_lost_or_damaged(site: Site) 
     (folder / "small-1").unlink()
     (folder / "optimised-1").write_bytes(b"damaged")
     assert (await site.move(MoveCommand("a", "b"))).moved == 1
-    assert await site.owed() == [DROP_COPY, OPTIMISE, REMAKE_RENDITIONS]
-    await site.work([REMAKE_RENDITIONS])
+    assert await site.owed() == [DROP_COPY, REMAKE_RENDITIONS, REOPTIMISE]
+    await site.work([REMAKE_RENDITIONS, REOPTIMISE])
     await site.finish()
     assert (site.files("a"), site.files("b")) == (set(), site.complete(uploaded.blob.id))
 

@@ -12,6 +12,7 @@ from chitram.images.domain.work import (
     NAMES,
     OPTIMISE,
     REMAKE_RENDITIONS,
+    REOPTIMISE,
     SHARD,
 )
 from chitram.images.use_cases.reconcile_store import ReconcileCommand, ReconcileStore
@@ -109,7 +110,7 @@ async def test_optimised_renditions_that_were_cut_are_made_again() -> None:
     blob_id = await house.ready()
     house.store.made[blob_id, "optimised-1"] = b"cut"
     assert (await house.reconcile(APPLY)).lacking == [blob_id]
-    await house.optimise(house.command(OPTIMISE))
+    await house.optimise(house.command(REOPTIMISE))
     assert house.store.made[blob_id, "optimised-1"] != b"cut"
     assert (await house.reconcile(APPLY)).lacking == []
 

@@ -29,6 +29,7 @@ from chitram.images.domain.work import (
     OPTIMISE,
     PURGE_IMAGE,
     REMAKE_RENDITIONS,
+    REOPTIMISE,
     SHARD,
 )
 from chitram.images.ports import RenderingFailed
@@ -403,7 +404,7 @@ async def test_deleting_leaves_no_needless_work() -> None:
     house = MakingHouse()
     uploaded = await house.take()
     async with house.database.begin() as transaction:
-        for kind in (REMAKE_RENDITIONS, OPTIMISE, DROP_RENDITIONS, CLEAR_RENDITIONS):
+        for kind in (REMAKE_RENDITIONS, OPTIMISE, REOPTIMISE, DROP_RENDITIONS, CLEAR_RENDITIONS):
             await transaction.outbox.add(
                 kind, {BLOB_ID: str(uploaded.blob.id), SHARD: house.store.shard, NAMES: "small-1"}
             )

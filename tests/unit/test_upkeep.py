@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from chitram.images.domain.rendition import Processing, RenditionSort
-from chitram.images.domain.work import BLOB_ID, MAKE_RENDITIONS, OPTIMISE, REMAKE_RENDITIONS
+from chitram.images.domain.work import BLOB_ID, MAKE_RENDITIONS, OPTIMISE, REMAKE_RENDITIONS, REOPTIMISE
 from chitram.images.use_cases.remake_renditions import RemakeRenditions
+from chitram.images.use_cases.renditions import RenditionCommand
 from chitram.images.use_cases.scan_integrity import ScanIntegrity, ScanRules
 from chitram.images.use_cases.verify_blob import VerifyBlob
 from chitram.kernel.errors import StorageUnavailable
@@ -59,6 +60,20 @@ async def test_thumbnails_of_an_older_recipe_are_owed_once_and_are_shown_until_t
     assert await house.remake() == 0
 
 
+async def test_what_nobody_waits_for_does_not_hold_up_the_optimising_of_what_is_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = UpkeepHouse()
+    await house.ready()
+    monkeypatch.setattr("chitram.images.domain.rendition.OPTIMISED_RECIPE", 2)
+    assert [await house.remake(), await house.remake()] == [1, 0]
+    assert house.kinds_owed() == [REOPTIMISE]
+    old = (await house.take(b"from before there were renditions")).blob.id
+    house.database.tables.outbox.clear()
+    await house.make(RenditionCommand(uuid4(), old, is_remake=True))
+    assert house.kinds_owed() == [REOPTIMISE]
+
+
 async def test_a_blob_that_has_nothing_and_owes_nothing_is_found() -> None:
     house = UpkeepHouse()
     await house.take()
@@ -68,7 +83,7 @@ async def test_a_blob_that_has_nothing_and_owes_nothing_is_found() -> None:
     await house.make(house.command(REMAKE_RENDITIONS))
     house.database.tables.outbox.clear()
     assert await house.remake() == 1
-    assert house.kinds_owed() == [OPTIMISE]
+    assert house.kinds_owed() == [REOPTIMISE]
 
 
 async def test_what_was_given_up_is_not_tried_again_by_the_same_recipe() -> None:

@@ -32,6 +32,7 @@ from chitram.images.entrypoints.jobs import (
     MakeRenditionsJob,
     OptimiseJob,
     RemakeRenditionsJob,
+    ReoptimiseJob,
 )
 from chitram.images.entrypoints.listing import ImageListing
 from chitram.images.entrypoints.slots import UploadSlots
@@ -225,6 +226,7 @@ class ImagesUseCases(Provider):
     drop_copy = provide(DropCopy)
     make_renditions_job = provide(MakeRenditionsJob)
     remake_renditions_job = provide(RemakeRenditionsJob)
+    reoptimise_job = provide(ReoptimiseJob)
     optimise_job = provide(OptimiseJob)
     clear_renditions_job = provide(ClearRenditionsJob)
     drop_renditions_job = provide(DropRenditionsJob)

@@ -25,6 +25,7 @@ from chitram.images.entrypoints.jobs import (
     MakeRenditionsJob,
     OptimiseJob,
     RemakeRenditionsJob,
+    ReoptimiseJob,
 )
 from chitram.images.providers import ImagesAdapters, ImagesUseCases
 from chitram.kernel.clock import Clock, SystemClock
@@ -59,6 +60,7 @@ JOBS: tuple[type[Job], ...] = (
     OptimiseJob,
     PurgeImageJob,
     RemakeRenditionsJob,
+    ReoptimiseJob,
 )
 _FORM_FIELDS = 20
 # A Valkey that hangs delays nobody longer, not even who asks for the state of everything.

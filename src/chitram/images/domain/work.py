@@ -8,6 +8,7 @@ MAKE_RENDITIONS = "blob.renditions"
 OPTIMISE = "blob.optimise"
 # As above, for blobs that have been in order so far; whoever waits for new ones goes first.
 REMAKE_RENDITIONS = "blob.remake"
+REOPTIMISE = "blob.reoptimise"
 # Renditions are being put in a store. Unless that ends well, what a removed blob has left there goes.
 CLEAR_RENDITIONS = "blob.clear_renditions"
 # Objects of renditions that others have taken the place of have to go, once nobody knows them.

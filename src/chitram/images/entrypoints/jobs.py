@@ -15,6 +15,7 @@ from chitram.images.domain.work import (
     NAMES,
     OPTIMISE,
     REMAKE_RENDITIONS,
+    REOPTIMISE,
     SHARD,
 )
 from chitram.images.use_cases.delete_blob import DeleteBlob, DeleteBlobCommand
@@ -66,6 +67,7 @@ class _RenditionsJob(Job):
     """Makes renditions of one sort, and says of a blob when nobody will try again."""
 
     sort: RenditionSort
+    is_remake = False
     # After the last of these an administrator has to look; a picture that kills its decoder always will.
     attempts = 5
 
@@ -93,7 +95,7 @@ class MakeRenditionsJob(_RenditionsJob):
         self._make = make
 
     async def __call__(self, entry: OutboxEntry) -> None:
-        await self._make(RenditionCommand(entry.id, UUID(entry.payload[BLOB_ID])))
+        await self._make(RenditionCommand(entry.id, UUID(entry.payload[BLOB_ID]), self.is_remake))
 
 
 class RemakeRenditionsJob(MakeRenditionsJob):
@@ -101,6 +103,7 @@ class RemakeRenditionsJob(MakeRenditionsJob):
 
     kind = REMAKE_RENDITIONS
     queue = QueueName.UPKEEP
+    is_remake = True
 
 
 class OptimiseJob(_RenditionsJob):
@@ -115,7 +118,15 @@ class OptimiseJob(_RenditionsJob):
         self._optimise = optimise
 
     async def __call__(self, entry: OutboxEntry) -> None:
-        await self._optimise(RenditionCommand(entry.id, UUID(entry.payload[BLOB_ID])))
+        await self._optimise(RenditionCommand(entry.id, UUID(entry.payload[BLOB_ID]), self.is_remake))
+
+
+class ReoptimiseJob(OptimiseJob):
+    """Settles `blob.reoptimise` entries."""
+
+    kind = REOPTIMISE
+    queue = QueueName.UPKEEP
+    is_remake = True
 
 
 class DropRenditionsJob(Job):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from uuid import UUID
 
 from chitram.images.domain.rendition import RenditionSort
-from chitram.images.domain.work import BLOB_ID, MAKE_RENDITIONS, OPTIMISE, REMAKE_RENDITIONS
+from chitram.images.domain.work import BLOB_ID, MAKE_RENDITIONS, OPTIMISE, REMAKE_RENDITIONS, REOPTIMISE
 from chitram.images.ports import ImagesUnitOfWork
 
 # The last is what is owed, the others are as good.
 _KINDS = {
     RenditionSort.THUMBNAILS: (MAKE_RENDITIONS, REMAKE_RENDITIONS),
-    RenditionSort.OPTIMISED: (OPTIMISE,),
+    RenditionSort.OPTIMISED: (OPTIMISE, REOPTIMISE),
 }
 
 

@@ -16,13 +16,14 @@ from chitram.images.domain.work import (
     OPTIMISE,
     PURGE_IMAGE,
     REMAKE_RENDITIONS,
+    REOPTIMISE,
 )
 from chitram.images.ports import ImageCaches, ImagesUnitOfWork
 from chitram.kernel.errors import CommitUncertain
 from chitram.kernel.versions import GONE, UNKNOWN
 
 # Of a blob that goes. Whoever is at it notices, and clears up after itself.
-_NEEDLESS = (MAKE_RENDITIONS, REMAKE_RENDITIONS, OPTIMISE, DROP_RENDITIONS)
+_NEEDLESS = (MAKE_RENDITIONS, REMAKE_RENDITIONS, OPTIMISE, REOPTIMISE, DROP_RENDITIONS)
 
 
 async def out_of_sight(changing: Awaitable[int | None], caches: ImageCaches, image_id: UUID) -> int | None:

@@ -22,6 +22,7 @@ from chitram.images.domain.work import (
     DROP_RENDITIONS,
     NAMES,
     OPTIMISE,
+    REOPTIMISE,
     SHARD,
 )
 from chitram.images.ports import (
@@ -45,10 +46,14 @@ _SLOWEST_BYTES_PER_SECOND = 1 << 20
 
 
 class RenditionCommand(msgspec.Struct, frozen=True):
-    """The blob, and the outbox entry that this settles."""
+    """The blob, and the outbox entry that this settles.
+
+    `is_remake` when nobody waits for it: nor does anybody for what is owed after it.
+    """
 
     entry_id: UUID
     blob_id: UUID
+    is_remake: bool = False
 
 
 class DamagedBlob(Exception):
@@ -200,7 +205,7 @@ class RenditionKeeper:
                     return _Outcome.GONE
                 if locked.shard != shard:
                     return _Outcome.MOVED
-                await self._change(transaction, locked, sort, made)
+                await self._change(transaction, command, locked, sort, made)
                 await _strike_off(transaction, command.entry_id, clearing)
                 touched = await touch_images(transaction, locked.id)
                 await transaction.commit()
@@ -210,7 +215,12 @@ class RenditionKeeper:
         return _Outcome.KEPT
 
     async def _change(
-        self, transaction: ImagesUnitOfWork, blob: Blob, sort: RenditionSort, made: Sequence[Rendition]
+        self,
+        transaction: ImagesUnitOfWork,
+        command: RenditionCommand,
+        blob: Blob,
+        sort: RenditionSort,
+        made: Sequence[Rendition],
     ) -> None:
         await self._owe_drop(transaction, blob, sort, made)
         await transaction.renditions.replace(blob.id, sort, made)
@@ -219,7 +229,7 @@ class RenditionKeeper:
             await transaction.blobs.set_verified(blob.id, self._clock.now(), is_intact=True)
         if sort is RenditionSort.THUMBNAILS:
             await transaction.blobs.set_processing(blob.id, Processing.READY)
-            await _owe_optimising(transaction, blob)
+            await _owe_optimising(transaction, blob, command)
 
     async def _owe_drop(
         self, transaction: ImagesUnitOfWork, blob: Blob, sort: RenditionSort, made: Sequence[Rendition]
@@ -255,7 +265,11 @@ async def _strike_off(transaction: ImagesUnitOfWork, *entries: UUID | None) -> N
             await transaction.outbox.done(entry_id)
 
 
-async def _owe_optimising(transaction: ImagesUnitOfWork, blob: Blob) -> None:
+async def _owe_optimising(transaction: ImagesUnitOfWork, blob: Blob, command: RenditionCommand) -> None:
+    if blob.optimised_recipe is not None:
+        return
     payload = {BLOB_ID: str(blob.id)}
-    if blob.optimised_recipe is None and not await transaction.outbox.owes(OPTIMISE, payload):
-        await transaction.outbox.add(OPTIMISE, payload)
+    for kind in (OPTIMISE, REOPTIMISE):
+        if await transaction.outbox.owes(kind, payload):
+            return
+    await transaction.outbox.add(REOPTIMISE if command.is_remake else OPTIMISE, payload)
