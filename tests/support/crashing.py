@@ -199,7 +199,6 @@ class CrashingUnitOfWork(PostgresUnitOfWork):
         self._note(self.images, "remove", "a removal")
         self._note(self.keys, "claim", "a claim")
         self._note(self.outbox, "done", "a job")
-        self._note(self.blobs, "place", "a move")
         return self
 
     def _note(self, repository: object, method: str, what: str) -> None:
