@@ -40,9 +40,12 @@ def competitor(path: Path, slots: int, tasks: int, seconds: float) -> Iterator[s
 
 
 def count_of(process: subprocess.Popen[str]) -> int:
-    """End a competitor and return how many times it took a slot."""
-    output, _ = process.communicate(timeout=10)
-    return int(output)
+    """How many times a competitor has taken a slot by now."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return int(process.stdout.readline())
 
 
 async def _compete(path: Path, slots: int, tasks: int, seconds: float) -> None:
@@ -60,8 +63,9 @@ async def _compete(path: Path, slots: int, tasks: int, seconds: float) -> None:
                 await asyncio.sleep(seconds)
 
     running = [asyncio.create_task(cycle()) for _ in range(tasks)]
-    await asyncio.to_thread(sys.stdin.read)
-    sys.stdout.write(f"{taken}\n")
+    while await asyncio.to_thread(sys.stdin.readline):
+        sys.stdout.write(f"{taken}\n")
+        sys.stdout.flush()
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
