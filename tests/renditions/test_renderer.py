@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -251,6 +252,8 @@ async def test_a_renderer_is_replaced_after_its_share_of_pictures(
 
 async def test_nothing_starts_before_there_is_work_and_nothing_is_left_open(stored: New) -> None:
     originals = [stored(data) for data in (photos.jpeg(), photos.png(), b"no image", photos.jpeg()[:900])]
+    # What tests before this one have left is not to be closed in the middle of it.
+    gc.collect()
     descriptors, children = _open(), psutil.Process().children()
     renderer = renderer_of(size=2)
     assert psutil.Process().children() == children
@@ -264,7 +267,7 @@ async def test_nothing_starts_before_there_is_work_and_nothing_is_left_open(stor
     await asyncio.gather(*map(renderer.thumbnails, originals), return_exceptions=True)
     await renderer.aclose()
     assert psutil.Process().children() == children
-    assert _open() == descriptors
+    assert _open() <= descriptors
 
 
 def _open() -> int:
