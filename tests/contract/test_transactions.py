@@ -22,7 +22,15 @@ from chitram.images.domain.rendition import (
     RenditionSort,
 )
 from chitram.images.domain.upload import Upload
-from chitram.images.domain.work import BLOB_ID, DELETE_BLOB, DROP_COPY, MAKE_RENDITIONS, SHARD
+from chitram.images.domain.work import (
+    BLOB_ID,
+    DELETE_BLOB,
+    DROP_COPY,
+    MAKE_RENDITIONS,
+    OPTIMISE,
+    REMAKE_RENDITIONS,
+    SHARD,
+)
 from chitram.images.ports import BlobCatalogue, LiveBlobExists, StaleBlob, Transactions
 from chitram.kernel.ids import new_id
 from tests.support.database import Database, NewUrl, outbox_ids
@@ -332,13 +340,15 @@ async def test_the_outbox_forgets_what_is_done_or_discarded(transactions: Transa
     async with transactions.begin() as transaction:
         done = await transaction.outbox.add(DELETE_BLOB, {BLOB_ID: blob_id})
         await transaction.outbox.add(MAKE_RENDITIONS, {BLOB_ID: blob_id})
+        await transaction.outbox.add(REMAKE_RENDITIONS, {BLOB_ID: blob_id})
+        kept = await transaction.outbox.add(OPTIMISE, {BLOB_ID: blob_id})
         other = await transaction.outbox.add(MAKE_RENDITIONS, {BLOB_ID: str(uuid4())})
         await transaction.commit()
     async with transactions.begin() as transaction:
         await transaction.outbox.done(done)
-        await transaction.outbox.discard(MAKE_RENDITIONS, {BLOB_ID: blob_id})
+        await transaction.outbox.discard({BLOB_ID: blob_id}, MAKE_RENDITIONS, REMAKE_RENDITIONS)
         await transaction.commit()
-    assert await entries(transactions) == {other}
+    assert await entries(transactions) == {kept, other}
 
 
 async def entries(transactions: Transactions) -> set[UUID]:
@@ -368,14 +378,15 @@ async def test_work_is_owed_until_it_is_done(transactions: Transactions) -> None
         entry_id = await transaction.outbox.add(DROP_COPY, payload, delay=HOUR)
         await transaction.commit()
     async with transactions.begin() as transaction:
-        assert await transaction.outbox.owes(DROP_COPY, payload)
-        assert await transaction.outbox.owes(DROP_COPY, {SHARD: "old"})
-        assert not await transaction.outbox.owes(DELETE_BLOB, payload)
-        assert not await transaction.outbox.owes(DROP_COPY, payload | {SHARD: "new"})
+        assert await transaction.outbox.owes(payload, DROP_COPY)
+        assert await transaction.outbox.owes({SHARD: "old"}, DROP_COPY)
+        assert await transaction.outbox.owes(payload, DELETE_BLOB, DROP_COPY)
+        assert not await transaction.outbox.owes(payload, DELETE_BLOB)
+        assert not await transaction.outbox.owes(payload | {SHARD: "new"}, DROP_COPY)
         await transaction.outbox.done(entry_id)
         await transaction.commit()
     async with transactions.begin() as transaction:
-        assert not await transaction.outbox.owes(DROP_COPY, payload)
+        assert not await transaction.outbox.owes(payload, DROP_COPY)
 
 
 async def test_counts_what_each_shard_holds(transactions: Transactions, catalogue: BlobCatalogue) -> None:

@@ -356,6 +356,6 @@ async def test_whether_something_is_owed_is_asked_of_an_index(database: Database
     await connection.close()
     async with database.transactions.begin() as transaction:
         for n, owed in (("60000", True), ("0", False)):
-            assert await transaction.outbox.owes(KIND, {"n": n, "shard": "a"}) is owed
+            assert await transaction.outbox.owes({"n": n, "shard": "a"}, KIND, "other") is owed
         scans = text("SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'outbox'")
         assert await transaction.session.scalar(scans) == 0

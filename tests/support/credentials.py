@@ -30,9 +30,9 @@ from chitram.accounts.queries import SessionView
 from chitram.kernel.clock import Clock, SystemClock
 from chitram.kernel.ids import new_id
 from chitram.platform.database import Reader
+from chitram.platform.loops import beside, repeat
 from chitram.platform.settings import Settings
 from chitram.platform.shared_cache.epoch import WATCH_SECONDS, KnownEpoch, PostgresEpochs, WatchedEpoch
-from chitram.platform.shared_cache.upkeep import beside, repeat
 from chitram.platform.valkey import make_valkey
 from tests.support.caches import PatientGuard
 

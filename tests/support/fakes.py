@@ -363,17 +363,17 @@ class FakeOutbox:
         self._tables.outbox[entry_id] = (kind, dict(payload))
         return entry_id
 
-    async def owes(self, kind: str, payload: Mapping[str, str]) -> bool:
+    async def owes(self, payload: Mapping[str, str], *kinds: str) -> bool:
         return any(
-            other == kind and payload.items() <= held.items() for other, held in self._tables.outbox.values()
+            kind in kinds and payload.items() <= held.items() for kind, held in self._tables.outbox.values()
         )
 
     async def done(self, entry_id: UUID) -> None:
         self._tables.outbox.pop(entry_id, None)
 
-    async def discard(self, kind: str, payload: Mapping[str, str]) -> None:
-        for entry_id, (other, held) in list(self._tables.outbox.items()):
-            if other == kind and payload.items() <= held.items():
+    async def discard(self, payload: Mapping[str, str], *kinds: str) -> None:
+        for entry_id, (kind, held) in list(self._tables.outbox.items()):
+            if kind in kinds and payload.items() <= held.items():
                 del self._tables.outbox[entry_id]
 
 

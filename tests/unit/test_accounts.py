@@ -25,6 +25,7 @@ from chitram.accounts.use_cases.change_account import ChangeAccount, ChangeAccou
 from chitram.accounts.use_cases.clear_sessions import ClearSessions
 from chitram.accounts.use_cases.create_admin import CreateAdmin, CreateAdminCommand
 from chitram.accounts.use_cases.end_session import EndSession, EndSessionCommand
+from chitram.accounts.use_cases.new_password import NewPasswords
 from chitram.accounts.use_cases.opening import SessionOpener, SessionRules, SignedIn
 from chitram.accounts.use_cases.refresh_session import RefreshCommand, RefreshSession
 from chitram.accounts.use_cases.register_user import RegisterCommand, RegisterUser, RegistrationRules
@@ -65,14 +66,16 @@ class World:
         return SessionOpener(self.transactions, self.tokens, self.cache, self.limit, self.clock, RULES)
 
     @property
+    def passwords(self) -> NewPasswords:
+        return NewPasswords(self.hasher, COMMON)
+
+    @property
     def end(self) -> EndSession:
         return EndSession(self.transactions, self.cache, self.clock)
 
     async def register(self, email: str = EMAIL.address, password: str = PASSWORD) -> SignedIn:
         rules = RegistrationRules(self.is_open)
-        register = RegisterUser(
-            self.transactions, self.hasher, read_email, COMMON, self.opener, self.clock, rules
-        )
+        register = RegisterUser(self.transactions, self.passwords, read_email, self.opener, self.clock, rules)
         return await register(RegisterCommand(email, password, "home"))
 
     async def sign_in(
@@ -412,7 +415,7 @@ async def test_an_account_that_is_not_there_cannot_be_changed(world: World) -> N
 
 async def test_an_administrator_is_made_while_registration_is_closed(world: World) -> None:
     world.is_open = False
-    create = CreateAdmin(world.transactions, world.hasher, COMMON, FakeAuditLog(), world.clock)
+    create = CreateAdmin(world.transactions, world.passwords, FakeAuditLog(), world.clock)
     user = await create(CreateAdminCommand(EMAIL, PASSWORD))
     assert (world.user(), user.is_admin) == (user, True)
     assert world.transactions.tables.audit == [AuditLine(None, "user.create-admin", f"user:{user.id}", {})]
@@ -424,9 +427,7 @@ async def test_an_administrator_is_made_while_registration_is_closed(world: Worl
 
 async def test_another_password_ends_all_sessions(world: World) -> None:
     await world.register()
-    set_password = SetPassword(
-        world.transactions, world.hasher, COMMON, world.cache, FakeAuditLog(), world.clock
-    )
+    set_password = SetPassword(world.transactions, world.passwords, world.cache, FakeAuditLog(), world.clock)
     await set_password(SetPasswordCommand(EMAIL, "another password"))
     assert world.revoked() == [True]
     assert world.cache.accounts == [world.user().id]

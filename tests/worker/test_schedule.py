@@ -14,7 +14,8 @@ from sqlalchemy import text
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform import schedule
 from chitram.platform.database import SqlUnitOfWork
-from chitram.platform.schedule import Round, Schedule, repeat
+from chitram.platform.loops import repeat
+from chitram.platform.schedule import Round, Schedule
 from tests.support.database import Database
 
 WAIT_SECONDS = 20

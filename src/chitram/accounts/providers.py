@@ -59,6 +59,7 @@ from chitram.accounts.use_cases.create_admin import CreateAdmin
 from chitram.accounts.use_cases.create_api_key import CreateApiKey
 from chitram.accounts.use_cases.delete_api_key import DeleteApiKey
 from chitram.accounts.use_cases.end_session import EndSession
+from chitram.accounts.use_cases.new_password import NewPasswords
 from chitram.accounts.use_cases.opening import SessionOpener, SessionRules
 from chitram.accounts.use_cases.refresh_session import RefreshSession
 from chitram.accounts.use_cases.register_user import RegisterUser, RegistrationRules
@@ -67,10 +68,10 @@ from chitram.accounts.use_cases.sign_in import SignIn
 from chitram.kernel.clock import Clock
 from chitram.kernel.errors import DatabaseUnavailable
 from chitram.platform.database import Reader
+from chitram.platform.loops import beside, repeat
 from chitram.platform.outbox import Relay
 from chitram.platform.rate_limits.limits import RateLimits
 from chitram.platform.settings import Settings
-from chitram.platform.shared_cache.upkeep import beside, repeat
 from chitram.platform.valkey import ValkeyGuard
 
 _KEY_USES_SECONDS = 5.0
@@ -169,6 +170,7 @@ class AccountsUseCases(Provider):
     scope = Scope.APP
 
     opener = provide(SessionOpener)
+    new_passwords = provide(NewPasswords)
     register_user = provide(RegisterUser)
     sign_in = provide(SignIn)
     refresh_session = provide(RefreshSession)

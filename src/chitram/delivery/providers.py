@@ -24,10 +24,10 @@ from chitram.delivery.ports import Delivery, ImageFiles, ImageReads
 from chitram.images.public import ImageCaches, ImageQueries
 from chitram.kernel.clock import Clock
 from chitram.platform.http.limits import SendLimits
+from chitram.platform.loops import beside, repeat
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.settings import Settings
 from chitram.platform.shared_cache.epoch import WatchedEpoch
-from chitram.platform.shared_cache.upkeep import beside, repeat
 from chitram.platform.signing import Signer
 from chitram.platform.valkey import ValkeyGuard, ValkeyUnavailable, make_valkey
 

@@ -20,16 +20,16 @@ class Outbox(Protocol):
         """Record that `kind` has to be done once this transaction is committed, or `delay` later."""
         ...
 
-    async def owes(self, kind: str, payload: Mapping[str, str]) -> bool:
-        """Whether a row of `kind` whose payload holds all of `payload` is undone, given up or not."""
+    async def owes(self, payload: Mapping[str, str], *kinds: str) -> bool:
+        """Whether a row of one of `kinds` whose payload holds all of `payload` is undone, given up or not."""
         ...
 
     async def done(self, entry_id: UUID) -> None:
         """Strike a row off; part of the transaction that makes its work final."""
         ...
 
-    async def discard(self, kind: str, payload: Mapping[str, str]) -> None:
-        """Drop undone rows of `kind` whose payload holds all of `payload`: their subject is gone."""
+    async def discard(self, payload: Mapping[str, str], *kinds: str) -> None:
+        """Drop undone rows of `kinds` whose payload holds all of `payload`: their subject is gone."""
         ...
 
 

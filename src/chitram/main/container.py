@@ -36,6 +36,7 @@ from chitram.platform.health import Health
 from chitram.platform.http.cursors import PURPOSE as CURSOR_PURPOSE
 from chitram.platform.http.cursors import Cursors
 from chitram.platform.http.limits import BodyLimits, SendLimits
+from chitram.platform.loops import beside, repeat
 from chitram.platform.objects.registry import ObjectStores, stores_from_settings
 from chitram.platform.outbox import LeftToSweep, Relay
 from chitram.platform.queue import JobQueues, QueueRelay
@@ -45,7 +46,6 @@ from chitram.platform.rate_limits.policy import policies_from_settings
 from chitram.platform.rate_limits.shared import SharedLimiter
 from chitram.platform.settings import Settings, spool_dir
 from chitram.platform.shared_cache.epoch import WATCH_SECONDS, KnownEpoch, PostgresEpochs, WatchedEpoch
-from chitram.platform.shared_cache.upkeep import beside, repeat
 from chitram.platform.signing import Signer
 from chitram.platform.valkey import ValkeyGuard, make_valkey
 

@@ -21,10 +21,11 @@ from chitram.platform.attempts import LEASE
 from chitram.platform.background import OutboxRunner
 from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.logging import configure_logging
+from chitram.platform.loops import repeat
 from chitram.platform.outbox import Relay
 from chitram.platform.queue import JobQueues, QueueName
 from chitram.platform.queue_worker import DEQUEUE_SECONDS, QueueWorker, is_no_outage
-from chitram.platform.schedule import Schedule, repeat
+from chitram.platform.schedule import Schedule
 from chitram.platform.settings import Settings, renderer_count
 from chitram.platform.spool import make_spool
 from chitram.platform.sweep import Sweep

@@ -97,9 +97,11 @@ class SqlOutbox:
             row.run_after = cast("datetime", func.now() + delay)
         return entry.id
 
-    async def owes(self, kind: str, payload: Mapping[str, str]) -> bool:
+    async def owes(self, payload: Mapping[str, str], *kinds: str) -> bool:
         # Not LIMIT 1: it makes PostgreSQL hope for an early row of the table rather than ask the index.
-        found = select(OutboxRow.id).where(OutboxRow.kind == kind, OutboxRow.payload.contains(dict(payload)))
+        found = select(OutboxRow.id).where(
+            OutboxRow.kind.in_(kinds), OutboxRow.payload.contains(dict(payload))
+        )
         return (await self._session.scalars(found)).first() is not None
 
     async def count_by(self, kind: str, name: str) -> dict[str, int]:
@@ -113,9 +115,9 @@ class SqlOutbox:
     async def done(self, entry_id: UUID) -> None:
         await self._session.execute(delete(OutboxRow).where(OutboxRow.id == entry_id))
 
-    async def discard(self, kind: str, payload: Mapping[str, str]) -> None:
+    async def discard(self, payload: Mapping[str, str], *kinds: str) -> None:
         await self._session.execute(
-            delete(OutboxRow).where(OutboxRow.kind == kind, OutboxRow.payload.contains(dict(payload)))
+            delete(OutboxRow).where(OutboxRow.kind.in_(kinds), OutboxRow.payload.contains(dict(payload)))
         )
 
     async def due(

@@ -25,6 +25,7 @@ from valkey.exceptions import ValkeyError
 from chitram.kernel.errors import ChitramError
 from chitram.platform.attempts import LEASE
 from chitram.platform.database import SqlUnitOfWork
+from chitram.platform.loops import repeat
 
 # How often a worker looks whether something is due.
 TICK_SECONDS = 1.0
@@ -191,21 +192,3 @@ async def _now(session: AsyncSession) -> datetime:
     """The time by the clock that says what is due."""
     now: datetime = (await session.execute(select(func.now()))).scalar_one()
     return now
-
-
-async def repeat(
-    seconds: float, name: str, work: Callable[[], Awaitable[object]], stop: asyncio.Event
-) -> None:
-    """Do `work` now and again every `seconds` until `stop`; an outage only skips a turn."""
-    while not stop.is_set():
-        try:
-            await work()
-        except (ChitramError, ValkeyError, OSError) as error:
-            _log.warning("skipped", work=name, cause=type(error).__name__)
-        except Exception:  # noqa: BLE001 - a loop that ends would never be missed
-            _log.exception("unexpected error", work=name)
-        try:
-            async with asyncio.timeout(seconds):
-                await stop.wait()
-        except TimeoutError:
-            continue

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from chitram.accounts.domain.passwords import check_new_password, prepared
 from chitram.accounts.domain.principal import ANONYMOUS
 from chitram.accounts.domain.user import Email, User
-from chitram.accounts.ports import AccountTransactions, AuditLog, CommonPasswords, PasswordHasher
+from chitram.accounts.ports import AccountTransactions, AuditLog
+from chitram.accounts.use_cases.new_password import NewPasswords
 from chitram.kernel.clock import Clock
 from chitram.kernel.ids import new_id
 
@@ -28,21 +28,17 @@ class CreateAdmin:
     def __init__(
         self,
         transactions: AccountTransactions,
-        hasher: PasswordHasher,
-        common: CommonPasswords,
+        passwords: NewPasswords,
         audit: AuditLog,
         clock: Clock,
     ) -> None:
         self._transactions = transactions
-        self._hasher = hasher
-        self._common = common
+        self._passwords = passwords
         self._audit = audit
         self._clock = clock
 
     async def __call__(self, command: CreateAdminCommand) -> User:
-        password = prepared(command.password)
-        check_new_password(password, command.email, self._common)
-        password_hash = await self._hasher.hash(password)
+        password_hash = await self._passwords.hash(command.password, command.email)
         now = self._clock.now()
         user = User(
             id=new_id(now),

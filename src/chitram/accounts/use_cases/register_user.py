@@ -8,9 +8,9 @@ from uuid import UUID
 import msgspec
 
 from chitram.accounts.domain.errors import RegistrationClosed
-from chitram.accounts.domain.passwords import check_new_password, prepared
 from chitram.accounts.domain.user import User
-from chitram.accounts.ports import AccountTransactions, CommonPasswords, EmailReader, PasswordHasher
+from chitram.accounts.ports import AccountTransactions, EmailReader
+from chitram.accounts.use_cases.new_password import NewPasswords
 from chitram.accounts.use_cases.opening import Opening, SessionOpener, SignedIn
 from chitram.kernel.clock import Clock
 from chitram.kernel.ids import new_id
@@ -41,17 +41,15 @@ class RegisterUser:
     def __init__(
         self,
         transactions: AccountTransactions,
-        hasher: PasswordHasher,
+        passwords: NewPasswords,
         read_email: EmailReader,
-        common: CommonPasswords,
         opener: SessionOpener,
         clock: Clock,
         rules: RegistrationRules,
     ) -> None:
         self._transactions = transactions
-        self._hasher = hasher
+        self._passwords = passwords
         self._read_email = read_email
-        self._common = common
         self._opener = opener
         self._clock = clock
         self._rules = rules
@@ -59,9 +57,8 @@ class RegisterUser:
     async def __call__(self, command: RegisterCommand) -> SignedIn:
         if not self._rules.is_open:
             raise RegistrationClosed
-        email, password = self._read_email(command.email), prepared(command.password)
-        check_new_password(password, email, self._common)
-        password_hash = await self._hasher.hash(password)
+        email = self._read_email(command.email)
+        password_hash = await self._passwords.hash(command.password, email)
         now = self._clock.now()
         user = User(id=new_id(now), email=email, password_hash=password_hash, created_at=now, updated_at=now)
         opening = self._opener.prepare(user.id, command.client)

@@ -6,18 +6,16 @@ from dataclasses import replace
 
 import msgspec
 
-from chitram.accounts.domain.passwords import check_new_password, prepared
 from chitram.accounts.domain.principal import ANONYMOUS
 from chitram.accounts.domain.user import Email
 from chitram.accounts.domain.work import FORGET_CREDENTIALS, USER_ID
 from chitram.accounts.ports import (
     AccountTransactions,
     AuditLog,
-    CommonPasswords,
-    PasswordHasher,
     SessionCache,
 )
 from chitram.accounts.use_cases.change_account import lock_account
+from chitram.accounts.use_cases.new_password import NewPasswords
 from chitram.kernel.clock import Clock
 
 
@@ -37,23 +35,19 @@ class SetPassword:
     def __init__(
         self,
         transactions: AccountTransactions,
-        hasher: PasswordHasher,
-        common: CommonPasswords,
+        passwords: NewPasswords,
         cache: SessionCache,
         audit: AuditLog,
         clock: Clock,
     ) -> None:
         self._transactions = transactions
-        self._hasher = hasher
-        self._common = common
+        self._passwords = passwords
         self._cache = cache
         self._audit = audit
         self._clock = clock
 
     async def __call__(self, command: SetPasswordCommand) -> None:
-        password = prepared(command.password)
-        check_new_password(password, command.email, self._common)
-        password_hash = await self._hasher.hash(password)
+        password_hash = await self._passwords.hash(command.password, command.email)
         now = self._clock.now()
         async with self._transactions.begin() as transaction:
             user = await lock_account(transaction, command.email)

@@ -36,7 +36,7 @@ class CopyRules(msgspec.Struct, frozen=True, kw_only=True):
 async def owe_drop(transaction: ImagesUnitOfWork, blob_id: UUID, shard: str, rules: CopyRules) -> None:
     """Owe the removal of a blob's copy in `shard`, once; the blob's row is locked by the caller."""
     payload = copy_of(blob_id, shard)
-    if not await transaction.outbox.owes(DROP_COPY, payload):
+    if not await transaction.outbox.owes(payload, DROP_COPY):
         await transaction.outbox.add(DROP_COPY, payload, delay=rules.drop_after)
 
 

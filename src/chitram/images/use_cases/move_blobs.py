@@ -206,7 +206,7 @@ class MoveBlobs:
             if locked.shard != command.source:
                 report.moved += locked.shard == command.target
                 return False
-            waits = await transaction.outbox.owes(DROP_COPY, copy_of(blob.id, command.target))
+            waits = await transaction.outbox.owes(copy_of(blob.id, command.target), DROP_COPY)
         if waits:
             report.waiting.append(blob.id)
         return not waits
@@ -241,7 +241,7 @@ class MoveBlobs:
                 and locked.state is BlobState.LIVE
                 and locked.shard == command.source
                 and self._clock.now() - begun <= self._rules.longest_copy
-                and not await transaction.outbox.owes(DROP_COPY, copy_of(blob.id, command.target))
+                and not await transaction.outbox.owes(copy_of(blob.id, command.target), DROP_COPY)
                 # Some may have been made while others were copied.
                 and copied[0] == frozenset(await transaction.renditions.of(blob.id))
             ):

@@ -8,23 +8,25 @@ from chitram.images.domain.rendition import RenditionSort
 from chitram.images.domain.work import BLOB_ID, MAKE_RENDITIONS, OPTIMISE, REMAKE_RENDITIONS, REOPTIMISE
 from chitram.images.ports import ImagesUnitOfWork
 
-# The last is what is owed, the others are as good.
+# What somebody waits for, and what nobody does. To owe one is as good as to owe the other.
 _KINDS = {
     RenditionSort.THUMBNAILS: (MAKE_RENDITIONS, REMAKE_RENDITIONS),
     RenditionSort.OPTIMISED: (OPTIMISE, REOPTIMISE),
 }
 
 
-async def owe_renditions(transaction: ImagesUnitOfWork, blob_id: UUID, sort: RenditionSort) -> bool:
-    """Owe renditions of a sort, behind those that somebody waits for; false when they are owed already.
+async def owe_renditions(
+    transaction: ImagesUnitOfWork, blob_id: UUID, sort: RenditionSort, *, is_awaited: bool = False
+) -> bool:
+    """Owe renditions of a sort; false when they are owed already. What was given up is still owed.
 
-    What was given up is still owed.
+    Args:
+        is_awaited: somebody waits for them, so they go before those for which nobody does.
     """
-    payload, kinds = {BLOB_ID: str(blob_id)}, _KINDS[sort]
-    for kind in kinds:
-        if await transaction.outbox.owes(kind, payload):
-            return False
-    await transaction.outbox.add(kinds[-1], payload)
+    payload, (awaited, unawaited) = {BLOB_ID: str(blob_id)}, _KINDS[sort]
+    if await transaction.outbox.owes(payload, awaited, unawaited):
+        return False
+    await transaction.outbox.add(awaited if is_awaited else unawaited, payload)
     return True
 
 

@@ -88,7 +88,5 @@ async def _is_unwanted(transaction: ImagesUnitOfWork, found: StoredObject) -> bo
     rows = await transaction.renditions.of(found.blob_id)
     if found.rendition in {rendition_name(row.kind, row.recipe) for row in rows}:
         return False
-    for kind in (CLEAR_RENDITIONS, DROP_RENDITIONS):
-        if await transaction.outbox.owes(kind, copy_of(found.blob_id, found.shard)):
-            return False
-    return True
+    copy = copy_of(found.blob_id, found.shard)
+    return not await transaction.outbox.owes(copy, CLEAR_RENDITIONS, DROP_RENDITIONS)

@@ -148,7 +148,7 @@ class ReconcileStore:
             locked = await transaction.blobs.lock(found.blob_id)
             if locked is None or locked.shard == found.shard:
                 return
-            if await transaction.outbox.owes(DROP_COPY, copy_of(found.blob_id, found.shard)):
+            if await transaction.outbox.owes(copy_of(found.blob_id, found.shard), DROP_COPY):
                 return
             report.strays += 1
             if command.apply:

@@ -61,8 +61,7 @@ async def remove_image(transaction: ImagesUnitOfWork, image: Image, quotas: Quot
     if await transaction.images.count_on(image.blob_id) == 0:
         payload = {BLOB_ID: str(image.blob_id)}
         await transaction.blobs.mark_deleting(image.blob_id)
-        for kind in _NEEDLESS:
-            await transaction.outbox.discard(kind, payload)
+        await transaction.outbox.discard(payload, *_NEEDLESS)
         await transaction.outbox.add(DELETE_BLOB, payload)
     if image.owner_id is not None:
         await quotas.release(transaction, image.owner_id, blob.byte_size)

@@ -21,8 +21,6 @@ from chitram.images.domain.work import (
     CLEAR_RENDITIONS,
     DROP_RENDITIONS,
     NAMES,
-    OPTIMISE,
-    REOPTIMISE,
     SHARD,
 )
 from chitram.images.ports import (
@@ -35,6 +33,7 @@ from chitram.images.ports import (
 )
 from chitram.images.use_cases.changed_blob import Touched, show_change, touch_images
 from chitram.images.use_cases.copies import CopyRules
+from chitram.images.use_cases.owing import owe_renditions
 from chitram.kernel.clock import Clock
 from chitram.kernel.errors import StorageUnavailable
 
@@ -229,7 +228,10 @@ class RenditionKeeper:
             await transaction.blobs.set_verified(blob.id, self._clock.now(), is_intact=True)
         if sort is RenditionSort.THUMBNAILS:
             await transaction.blobs.set_processing(blob.id, Processing.READY)
-            await _owe_optimising(transaction, blob, command)
+            if blob.optimised_recipe is None:
+                await owe_renditions(
+                    transaction, blob.id, RenditionSort.OPTIMISED, is_awaited=not command.is_remake
+                )
 
     async def _owe_drop(
         self, transaction: ImagesUnitOfWork, blob: Blob, sort: RenditionSort, made: Sequence[Rendition]
@@ -263,13 +265,3 @@ async def _strike_off(transaction: ImagesUnitOfWork, *entries: UUID | None) -> N
     for entry_id in entries:
         if entry_id is not None:
             await transaction.outbox.done(entry_id)
-
-
-async def _owe_optimising(transaction: ImagesUnitOfWork, blob: Blob, command: RenditionCommand) -> None:
-    if blob.optimised_recipe is not None:
-        return
-    payload = {BLOB_ID: str(blob.id)}
-    for kind in (OPTIMISE, REOPTIMISE):
-        if await transaction.outbox.owes(kind, payload):
-            return
-    await transaction.outbox.add(REOPTIMISE if command.is_remake else OPTIMISE, payload)

@@ -207,8 +207,7 @@ class UploadImage:
         if blob.processing is not Processing.FAILED:
             return blob
         payload = {BLOB_ID: str(blob.id)}
-        for kind in (MAKE_RENDITIONS, REMAKE_RENDITIONS):
-            await transaction.outbox.discard(kind, payload)
+        await transaction.outbox.discard(payload, MAKE_RENDITIONS, REMAKE_RENDITIONS)
         await transaction.blobs.set_recipe(blob.id, RenditionSort.THUMBNAILS, None)
         await transaction.blobs.set_processing(blob.id, Processing.PENDING)
         await transaction.outbox.add(MAKE_RENDITIONS, payload)

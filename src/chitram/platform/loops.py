@@ -1,4 +1,4 @@
-"""What goes on beside the requests."""
+"""What goes on beside the requests and the jobs, again and again."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
+from valkey.exceptions import ValkeyError
 
-from chitram.kernel.errors import DatabaseUnavailable
+from chitram.kernel.errors import ChitramError
 from chitram.platform.valkey import ValkeyUnavailable
 
-_log = structlog.get_logger("chitram.cache")
+_log = structlog.get_logger("chitram.loops")
 
 
-async def repeat(seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
-    """Do `work` for ever, `seconds` apart; an outage is told of once, and only skips turns."""
+async def repeat(
+    seconds: float, name: str, work: Callable[[], Awaitable[object]], stop: asyncio.Event | None = None
+) -> None:
+    """Do `work` now, and again `seconds` after its end, until `stop`.
+
+    An outage is told of once, and only skips turns.
+    """
+    stop = stop or asyncio.Event()
     away = False
-    while True:
+    while not stop.is_set():
         try:
             await work()
-        except (DatabaseUnavailable, ValkeyUnavailable) as error:
+        except (ChitramError, ValkeyUnavailable, ValkeyError, OSError) as error:
             if not away:
                 _log.warning("skipped", work=name, cause=type(error).__name__)
             away = True
@@ -29,7 +36,11 @@ async def repeat(seconds: float, name: str, work: Callable[[], Awaitable[object]
             _log.exception("unexpected error", work=name)
         else:
             away = False
-        await asyncio.sleep(seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                await stop.wait()
+        except TimeoutError:
+            continue
 
 
 @asynccontextmanager
