@@ -1,0 +1,1 @@
+"""Measurements of Chitram beside its peers, in the same run: `just bench`."""
