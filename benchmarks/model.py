@@ -18,7 +18,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
         p99_ms: the time within which 99 % of the answers came.
         errors: answers that were wrong: connections that broke, statuses nobody expected.
         refusals: answers that there is no capacity now: 429 and 503 by code.
-        cpu_ms: processor time in milliseconds that the servers measured used for each request, the load not counted.
+        cpu_ms: processor time in milliseconds of the servers measured, without the load, for each request.
         peak_mib: greatest PSS in MiB of the processes of the servers measured.
     """
 
