@@ -49,6 +49,10 @@ test *arguments: _dev-env
 test-full *arguments: _dev-env
     @"{{ bin }}/python" -m pytest -m "long or not long" "$@"
 
+# Measure beside peers in the same run: all of it, or `quick`, or `growth`; `--help` says more
+bench *arguments: _dev-env
+    @exec "{{ bin }}/python" -m benchmarks "$@"
+
 # What CI runs: format, lint, types, import contracts, OpenAPI drift, tests
 check: _dev-env lint openapi-check test
 

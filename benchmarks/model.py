@@ -20,6 +20,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
         refusals: answers that there is no capacity now: 429 and 503 by code.
         cpu_ms: processor time in milliseconds of the servers measured, without the load, for each request.
         peak_mib: greatest PSS in MiB of the processes of the servers measured.
+        load_cores: processor time of the load itself for each second: how many cores it took.
     """
 
     rate: float
@@ -30,6 +31,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     refusals: int = 0
     cpu_ms: float | None = None
     peak_mib: float | None = None
+    load_cores: float | None = None
 
 
 # Runs one side for so many seconds.
@@ -44,8 +46,13 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
         title: what is measured.
         against: the peer.
         least: smallest ratio of the medians that is good enough.
-        sides: starts all that both sides need, gives "ours" and "peer", and stops it again.
+        sides: starts all that both sides need, gives them by name, and stops it again. Lines that
+            follow one another and have the same function here share what it started.
+        ours: name of our side.
+        peer: name of the other.
         seconds: of one run of one side.
+        warm_up: seconds that each side runs before, unmeasured; 0 for none.
+        quick: whether `just bench quick` measures it too.
     """
 
     key: str
@@ -53,7 +60,11 @@ class Ratio(msgspec.Struct, frozen=True, kw_only=True):
     against: str
     least: float
     sides: Callable[[], AbstractAsyncContextManager[Mapping[str, Run]]]
+    ours: str = "ours"
+    peer: str = "peer"
     seconds: float = 4.0
+    warm_up: float = 1.0
+    quick: bool = True
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +85,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         measure: does it once, with everything started and stopped.
         unit: of the value.
+        quick: whether `just bench quick` measures it too.
     """
 
     key: str
@@ -82,6 +94,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     measure: Callable[[], Awaitable[Measured]]
     most: float | None = None
     least: float | None = None
+    quick: bool = True
 
 
 Line = Ratio | Limit

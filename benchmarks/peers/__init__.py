@@ -1,0 +1,1 @@
+"""What Chitram is measured against."""
