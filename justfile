@@ -81,3 +81,4 @@ pins *arguments: _dev-env
     "{{ bin }}/uv" pip compile -q --universal --generate-hashes --no-header --python-version 3.11 "$@" pyproject.toml --group dev --extra embedded -o config/requirements/dev.txt
     "{{ bin }}/uv" pip compile -q --universal --generate-hashes --no-header --python-version 3.11 -c config/requirements/dev.txt pyproject.toml --group local --extra embedded -o config/requirements/run.txt
     "{{ bin }}/uv" pip compile -q --universal --generate-hashes --no-header --python-version 3.11 -c config/requirements/dev.txt pyproject.toml -o config/requirements/server.txt
+    "{{ bin }}/uv" pip compile -q --universal --generate-hashes --no-header --python-version 3.11 "$@" config/requirements/thumbor.in -o config/requirements/thumbor.txt

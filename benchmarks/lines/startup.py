@@ -1,0 +1,92 @@
+"""How soon `just up` is ready on data that is there already."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from benchmarks.model import Limit, Line, Measured
+from benchmarks.processes import tree
+from tests.support.up import READY, READY_SECONDS, Site, new_site
+
+_STARTS = 3
+_ROOT = Path(__file__).parents[2]
+_JUST = Path(sys.executable).with_name("just")
+
+
+@contextlib.asynccontextmanager
+async def _up(site: Site) -> AsyncIterator[tuple[asyncio.subprocess.Process, float]]:
+    """Run `just up`; gives the seconds until it says that it is ready."""
+    began = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        str(_JUST),
+        "up",
+        cwd=_ROOT,
+        env=site.environment | {"PYTHON": sys.executable},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield process, await _seconds_until_ready(process, began)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def _seconds_until_ready(process: asyncio.subprocess.Process, began: float) -> float:
+    assert process.stdout is not None  # noqa: S101 - asked for
+    told = b""
+    async with asyncio.timeout(READY_SECONDS):
+        while line := await process.stdout.readline():
+            told += line
+            if READY.search(line):
+                return time.monotonic() - began
+    raise RuntimeError(told.decode())
+
+
+async def _start(site: Site, *, kill: bool = False) -> float:
+    """Start and stop, or kill, everything; the seconds until it was ready."""
+    async with _up(site) as (process, seconds):
+        if kill:
+            for pid in tree([process.pid]):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await process.wait()
+    return seconds
+
+
+async def _measure() -> Measured:
+    """Start on a new data directory, then again after each stop, then after each kill."""
+    with new_site() as site:
+        first = await _start(site)
+        after_stop = [await _start(site) for _ in range(_STARTS)]
+        await _start(site, kill=True)
+        after_kill = [await _start(site, kill=True) for _ in range(_STARTS)]
+    return Measured(
+        value=statistics.median(after_stop),
+        others={
+            "slowest, s": max(after_stop),
+            "after kill -9, s": statistics.median(after_kill),
+            "with a new database, s": first,
+        },
+    )
+
+
+LINES: list[Line] = [
+    Limit(
+        key="startup",
+        title="`just up` on data that is there: ready, median of 3",
+        unit="s",
+        measure=_measure,
+        most=4.0,
+        quick=False,
+    )
+]
