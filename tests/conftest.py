@@ -10,9 +10,9 @@ import pytest
 from chitram.platform.migrations import upgrade
 from tests.support.database import Database, NewUrl
 from tests.support.seaweed import seaweed
-from tests.support.servers import drop_database, new_database, postgres_url, valkey_url
+from tests.support.servers import drop_database, new_database, postgres_server, postgres_url, valkey_url
 
-__all__ = ["postgres_url", "seaweed", "valkey_url"]
+__all__ = ["postgres_server", "postgres_url", "seaweed", "valkey_url"]
 
 
 @pytest.fixture(scope="session")

@@ -177,16 +177,18 @@ async def test_a_blob_whose_id_is_too_old_is_refused(transactions: Transactions)
             await transaction.blobs.add(old, newer_than=HOUR)
 
 
-async def test_counts_the_images_on_a_blob(transactions: Transactions) -> None:
+async def test_a_blob_is_shown_until_its_last_image_is_removed(transactions: Transactions) -> None:
     blob = a_blob()
     first, second = an_image(blob), an_image(blob)
     await keep(transactions, blob, first, second)
     async with transactions.begin() as transaction:
         assert await transaction.blobs.lock(blob.id) == blob
-        assert await transaction.images.count_on(blob.id) == 2
+        assert await transaction.images.is_shown(blob.id)
         assert await transaction.images.remove(first.id)
-        assert await transaction.images.count_on(blob.id) == 1
+        assert await transaction.images.is_shown(blob.id)
         assert not await transaction.images.remove(first.id)
+        assert await transaction.images.remove(second.id)
+        assert not await transaction.images.is_shown(blob.id)
         await transaction.commit()
 
 

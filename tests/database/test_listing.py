@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +10,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from chitram.images.adapters.postgres.queries import LIST_ALL, LIST_OWNED, PostgresImageLists
+from chitram.images.adapters.postgres.queries import PostgresImageLists
 from chitram.images.queries import ListedImages
 from chitram.kernel.ids import ids_between, new_id
 from tests.support.database import Database
@@ -54,8 +53,8 @@ async def listed(
     database: Database, limit: int = 100, *, owner: UUID | None = OWNER, **wanted: Any
 ) -> list[UUID]:
     wanted.setdefault("now", START + timedelta(days=1))
-    views = await PostgresImageLists(database.reader).newest(ListedImages(owner_id=owner, **wanted), limit)
-    return [view.id for view in views]
+    found = await PostgresImageLists(database.reader).newest(ListedImages(owner_id=owner, **wanted), limit)
+    return [view.id for view in found.images]
 
 
 async def test_lists_the_owners_images_newest_first_and_nobody_elses(database: Database) -> None:
@@ -115,36 +114,17 @@ def test_every_id_lies_between_the_moments_around_it() -> None:
         moment += timedelta(microseconds=1009)
 
 
-@pytest.mark.parametrize("generic", [False, True], ids=["planned-for-the-values", "planned-once"])
-@pytest.mark.parametrize(
-    ("statement", "owner", "index"),
-    [(LIST_OWNED, OWNER, "ix_images_owner_id_id"), (LIST_ALL, None, "pk_images")],
-    ids=["owned", "all"],
-)
-async def test_a_page_is_read_from_an_index_in_order(
-    database: Database, statement: str, owner: UUID | None, index: str, *, generic: bool
-) -> None:
-    await add(database, [START + number * SECOND for number in range(10_000)])
-    await add(database, [START + number * SECOND for number in range(10_000)], owner=OTHER)
-    connection = await asyncpg.connect(database.url)
-    try:
-        await connection.execute("ANALYZE images; ANALYZE blobs")
-        await connection.execute(f"SET plan_cache_mode = force_{'generic' if generic else 'custom'}_plan")
-        lowest, highest = ids_between(START + 1000 * SECOND, START + 9000 * SECOND)
-        plan = await connection.fetchval(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}",
-            *(owner, lowest, highest, START, START, None, "unlisted", "jpeg", 21),
-        )
-    finally:
-        await connection.close()
-    scan = next(node for node in nodes(json.loads(plan)[0]["Plan"]) if node.get("Relation Name") == "images")
-    assert (scan["Node Type"], scan["Scan Direction"]) == ("Index Scan", "Backward")
-    assert scan["Index Name"] == index
-    assert "id >=" in scan["Index Cond"].replace("i.", "")
-    # No more rows than are shown, for no sorting is between.
-    assert scan["Actual Rows"] <= 21
-
-
-def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """All nodes of a plan."""
-    return [plan, *(node for child in plan.get("Plans", []) for node in nodes(child))]
+async def test_a_search_for_what_is_rare_is_ended_and_goes_on_where_it_was(database: Database) -> None:
+    (oldest,) = await add(database, [START], visibility="public")
+    ids = await add(database, [START + number * SECOND for number in range(1, 25)])
+    (newest,) = await add(database, [START + 25 * SECOND], visibility="public")
+    lists, pages, before = PostgresImageLists(database.reader, most=10), [], None
+    while True:
+        wanted = ListedImages(owner_id=OWNER, now=START + SECOND, visibility="public", before=before)
+        found = await lists.newest(wanted, 5)
+        pages.append([view.id for view in found.images])
+        if (before := found.looked_at) is None:
+            break
+    assert pages == [[newest], [], [oldest]]
+    unsorted = await lists.newest(ListedImages(owner_id=OWNER, now=START), 25)
+    assert ([view.id for view in unsorted.images], unsorted.looked_at) == ([newest, *ids[::-1]], None)

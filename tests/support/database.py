@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 from uuid import UUID
 
 import asyncpg
@@ -43,7 +44,7 @@ class Database:
     relay: RecordingRelay
 
     @classmethod
-    async def open(cls, url: str) -> Database:
+    async def open(cls, url: str) -> Self:
         settings = Settings(database_url=url)
         engine = make_engine(settings)
         return cls(

@@ -237,8 +237,8 @@ class FakeImages:
     async def remove(self, image_id: UUID) -> bool:
         return self._tables.images.pop(image_id, None) is not None
 
-    async def count_on(self, blob_id: UUID) -> int:
-        return sum(image.blob_id == blob_id for image in self._tables.images.values())
+    async def is_shown(self, blob_id: UUID) -> bool:
+        return any(image.blob_id == blob_id for image in self._tables.images.values())
 
     async def touch(self, blob_id: UUID, limit: int) -> Sequence[tuple[UUID, int]]:
         touched = [image for image in self._tables.images.values() if image.blob_id == blob_id][:limit]

@@ -51,15 +51,21 @@ def _memory() -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """URL of a database on a server that keeps nothing; its role may create databases."""
+def postgres_server() -> Iterator[Postgres]:
+    """A server that keeps nothing; its role may create databases."""
     with data_place() as place:
         directory = DataDirectory(place)
         with directory.held():
-            postgres = Postgres(directory, durable=False)
-            with running(postgres.service):
-                asyncio.run(_execute(postgres.superuser_url, "ALTER ROLE chitram CREATEDB"))
-                yield postgres.url
+            server = Postgres(directory, durable=False)
+            with running(server.service):
+                asyncio.run(_execute(server.superuser_url, "ALTER ROLE chitram CREATEDB"))
+                yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: Postgres) -> str:
+    """URL of a database on that server."""
+    return postgres_server.url
 
 
 @pytest.fixture(scope="session")

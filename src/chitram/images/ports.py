@@ -280,8 +280,8 @@ class ImageRepository(Protocol):
         """Delete a row; False when another transaction was first."""
         ...
 
-    async def count_on(self, blob_id: UUID) -> int:
-        """How many images show a blob; exact while its row is locked."""
+    async def is_shown(self, blob_id: UUID) -> bool:
+        """Whether any image shows a blob; exact while its row is locked."""
         ...
 
     async def touch(self, blob_id: UUID, limit: int) -> Sequence[tuple[UUID, int]]:

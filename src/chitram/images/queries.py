@@ -75,6 +75,18 @@ class ListedImages(msgspec.Struct, frozen=True, kw_only=True):
     visibility: str | None = None
 
 
+class FoundImages(msgspec.Struct, frozen=True):
+    """Images of a list, newest first.
+
+    Attributes:
+        looked_at: the oldest that was looked at, where the search for a rare sort was ended; None when
+            there is nothing more, or what was asked for is complete.
+    """
+
+    images: Sequence[ImageView]
+    looked_at: UUID | None = None
+
+
 class ImageQueries(Protocol):
     """Reads of images; raises `DatabaseUnavailable`."""
 
@@ -86,8 +98,8 @@ class ImageQueries(Protocol):
 class ImageLists(Protocol):
     """Lists of images; raises `DatabaseUnavailable`."""
 
-    async def newest(self, wanted: ListedImages, limit: int) -> Sequence[ImageView]:
-        """The newest images that are wanted, newest first, `limit` at most."""
+    async def newest(self, wanted: ListedImages, limit: int) -> FoundImages:
+        """The newest images that are wanted, `limit` at most, and fewer where they are rare."""
         ...
 
 

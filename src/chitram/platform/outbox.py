@@ -9,11 +9,26 @@ from uuid import UUID
 
 import msgspec
 from advanced_alchemy.base import DefaultBase
-from sqlalchemy import ColumnElement, Index, Integer, Select, Text, delete, func, or_, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy import (
+    ColumnElement,
+    Index,
+    Integer,
+    Select,
+    Text,
+    and_,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, aliased, mapped_column
 
 from chitram.kernel.ids import new_id
 
@@ -49,7 +64,11 @@ class OutboxRow(DefaultBase):
             postgresql_using="gin",
             postgresql_ops={"payload": "jsonb_path_ops"},
         ),
+        Index("ix_outbox_dead", "id", postgresql_where=text("dead_at IS NOT NULL")),
     )
+
+
+_GIVEN_UP_OR_NOT = (OutboxRow.dead_at.is_(None), OutboxRow.dead_at.is_not(None))
 
 
 class OutboxEntry(msgspec.Struct, frozen=True):
@@ -107,9 +126,9 @@ class SqlOutbox:
     async def count_by(self, kind: str, name: str) -> dict[str, int]:
         """Count the undone rows of `kind`, given up or not, by what their payload holds as `name`."""
         value = OutboxRow.payload[name].as_string()
-        rows = await self._session.execute(
-            select(value, func.count()).where(OutboxRow.kind == kind).group_by(value)
-        )
+        # There is an index of each of the two, none of both.
+        either = or_(*(and_(OutboxRow.kind == kind, given_up) for given_up in _GIVEN_UP_OR_NOT))
+        rows = await self._session.execute(select(value, func.count()).where(either).group_by(value))
         return {held: count for held, count in rows if held is not None}
 
     async def done(self, entry_id: UUID) -> None:
@@ -131,11 +150,15 @@ class SqlOutbox:
             queue_lost_at: what was handed over before has been forgotten, as far as is known.
         """
         forgotten = func.now() - REQUEUE_AFTER if queue_lost_at is None else queue_lost_at
-        rows = await self._session.scalars(
+        wanted = (
+            func.unnest(literal([*kinds], ARRAY(Text))).table_valued("kind", name="wanted").render_derived()
+        )
+        # Of each kind the index gives the first; of all of them together it would give every one.
+        of_kind = (
             select(OutboxRow)
             .where(
                 OutboxRow.dead_at.is_(None),
-                OutboxRow.kind.in_(kinds),
+                OutboxRow.kind == wanted.c.kind,
                 OutboxRow.run_after <= func.now(),
                 is_free(),
                 or_(
@@ -146,6 +169,11 @@ class SqlOutbox:
             )
             .order_by(OutboxRow.run_after)
             .limit(limit)
+            .lateral()
+        )
+        due = aliased(OutboxRow, of_kind)
+        rows = await self._session.scalars(
+            select(due).select_from(wanted).join(of_kind, true()).order_by(of_kind.c.run_after).limit(limit)
         )
         return [entry_of(row) for row in rows]
 

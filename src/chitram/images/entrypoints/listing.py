@@ -18,7 +18,8 @@ from chitram.kernel.clock import Clock
 from chitram.kernel.errors import InvalidRequest
 from chitram.platform.http.cursors import LONGEST_PAGE, Cursors
 
-_LIST = "images"
+# What cursors of these lists are signed for.
+LIST = "images"
 
 Moment = Annotated[
     str | None, Parameter(description="RFC 3339", schema_extra={"format": "date-time"}, max_length=64)
@@ -26,7 +27,10 @@ Moment = Annotated[
 
 
 class ImageList(msgspec.Struct, frozen=True):
-    """A page of a list, newest first, and what asks for the next; null on the last."""
+    """A page of a list, newest first, and what asks for the next; null on the last.
+
+    With `content_type` or `visibility` it may hold fewer than were asked for, and even none, before the last.
+    """
 
     items: list[ImageBody]
     next_cursor: str | None
@@ -109,7 +113,7 @@ class ImageListing:
         owner_id = None if wanted.all_owners else wanted.owner_id or caller_id
         if owner_id != caller_id and not principal.is_admin:
             raise Forbidden
-        before = self._cursors.read(wanted.cursor, _LIST, owner_id) if wanted.cursor is not None else None
+        before = self._cursors.read(wanted.cursor, LIST, owner_id) if wanted.cursor is not None else None
         if owner_id != caller_id:
             await self._record(principal, owner_id)
         found = await self._lists.newest(
@@ -124,11 +128,11 @@ class ImageListing:
             ),
             wanted.limit + 1,
         )
-        shown = found[: wanted.limit]
-        is_last = len(found) <= wanted.limit
+        shown = found.images[: wanted.limit]
+        last = shown[-1].id if len(found.images) > wanted.limit else found.looked_at
         return ImageList(
             items=[image_body(view) for view in shown],
-            next_cursor=None if is_last else self._cursors.make(shown[-1].id, _LIST, owner_id),
+            next_cursor=None if last is None else self._cursors.make(last, LIST, owner_id),
         )
 
     async def _record(self, principal: Principal, owner_id: UUID | None) -> None:

@@ -67,7 +67,11 @@ async def list_images(
     listing: FromDishka[ImageListing],
     authenticator: FromDishka[Authenticator],
 ) -> Response[ImageList]:
-    """List the caller's own images, newest first, page by page."""
+    """List the caller's own images, newest first, page by page.
+
+    With `content_type` or `visibility` a page may have fewer images than `limit`, and even none, where
+    these are rare: a list ends where `next_cursor` is null.
+    """
     principal = await principal_of(request.headers, authenticator)
     return Response(await listing.page(principal, wanted), headers=_FOR_NOBODY)
 

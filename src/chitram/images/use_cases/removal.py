@@ -48,7 +48,7 @@ async def out_of_sight(changing: Awaitable[int | None], caches: ImageCaches, ima
 async def remove_image(transaction: ImagesUnitOfWork, image: Image, quotas: Quotas) -> int | None:
     """Remove an image, and condemn its blob when it was the last to show it.
 
-    The blob's row is locked first, so that counting is exact against uploads of the same content,
+    The blob's row is locked first, so that this is exact against uploads of the same content,
     and the account's last. `GONE`, or None when another transaction removed the image before.
     """
     blob = await transaction.blobs.lock(image.blob_id)
@@ -58,7 +58,7 @@ async def remove_image(transaction: ImagesUnitOfWork, image: Image, quotas: Quot
     # The blob is what there is to follow once the image's row is gone.
     purge = {IMAGE_ID: str(image.id), BLOB_ID: str(image.blob_id)}
     await transaction.outbox.add(PURGE_IMAGE, purge)
-    if await transaction.images.count_on(image.blob_id) == 0:
+    if not await transaction.images.is_shown(image.blob_id):
         payload = {BLOB_ID: str(image.blob_id)}
         await transaction.blobs.mark_deleting(image.blob_id)
         await transaction.outbox.discard(payload, *_NEEDLESS)

@@ -14,11 +14,9 @@ from chitram.kernel.ids import new_id
 from chitram.kernel.uow import UnitOfWork
 from chitram.platform.database import Reader, session_of
 
-_NEWEST = """
-SELECT at, actor_id, action, subject, details FROM audit_log
-WHERE $2::text IS NULL OR subject = $2
-ORDER BY id DESC LIMIT $1
-"""
+_ENTRIES = "SELECT at, actor_id, action, subject, details FROM audit_log"
+_NEWEST = f"{_ENTRIES} ORDER BY id DESC LIMIT $1"
+_NEWEST_OF = f"{_ENTRIES} WHERE subject = $2 ORDER BY id DESC LIMIT $1"
 
 
 class PostgresAuditLog:
@@ -50,7 +48,10 @@ class PostgresAuditQueries:
 
     async def newest(self, limit: int, subject: str | None = None) -> list[AuditView]:
         async with self._reader.connection() as connection:
-            rows = await connection.fetch(_NEWEST, limit, subject)
+            if subject is None:
+                rows = await connection.fetch(_NEWEST, limit)
+            else:
+                rows = await connection.fetch(_NEWEST_OF, limit, subject)
         # Ids of one millisecond are in no order.
         rows.sort(key=lambda row: row["at"], reverse=True)
         return [

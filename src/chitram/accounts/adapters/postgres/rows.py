@@ -114,7 +114,7 @@ class AuditRow(DefaultBase):
     subject: Mapped[str] = mapped_column(Text)
     details: Mapped[dict[str, str | int | bool | None]] = mapped_column(JSONB, server_default=text("'{}'"))
 
-    __table_args__ = (Index("ix_audit_log_subject", "subject"),)
+    __table_args__ = (Index("ix_audit_log_subject_id", "subject", "id"),)
 
 
 def user_from(row: UserRow) -> User:

@@ -50,6 +50,7 @@ class BlobRow(DefaultBase):
             "id",
             postgresql_where=text("state = 'live'"),
         ),
+        Index("ix_blobs_damaged_at", "damaged_at", postgresql_where=text("damaged_at IS NOT NULL")),
     )
 
 
