@@ -24,6 +24,7 @@ from chitram.images.domain.rendition import (
 from chitram.images.domain.upload import Upload
 from chitram.images.domain.work import (
     BLOB_ID,
+    CLEAR_RENDITIONS,
     DELETE_BLOB,
     DROP_COPY,
     MAKE_RENDITIONS,
@@ -31,10 +32,11 @@ from chitram.images.domain.work import (
     REMAKE_RENDITIONS,
     SHARD,
 )
-from chitram.images.ports import BlobCatalogue, LiveBlobExists, StaleBlob, Transactions
+from chitram.images.ports import BegunMaking, BlobCatalogue, LiveBlobExists, StaleBlob, Transactions
 from chitram.kernel.ids import new_id
 from tests.support.database import Database, NewUrl, outbox_ids
 from tests.support.fakes import FakeCatalogue, FakeTransactions
+from tests.support.rendering import made_of
 
 HOUR = timedelta(hours=1)
 
@@ -443,7 +445,7 @@ async def replace_renditions(
     async with transactions.begin() as transaction:
         await transaction.blobs.lock(blob.id)
         await transaction.renditions.of(blob.id)
-        await transaction.renditions.replace(blob.id, sort, made)
+        await transaction.renditions.record(made_of(blob.id, sort, *made))
         await transaction.commit()
     async with transactions.begin() as transaction:
         return set(await transaction.renditions.of(blob.id))
@@ -467,6 +469,143 @@ async def test_renditions_of_a_sort_are_replaced_and_the_others_stay(
     assert await replace_renditions(transactions, blob, RenditionSort.OPTIMISED) == {*new}
     names = dict.fromkeys(("small-2", "medium-2", "large-2"), 4210)
     assert await catalogue.renditions([blob.id, other.id, uuid4()]) == {blob.id: names}
+
+
+THUMBNAILS, OPTIMISED = RenditionSort.THUMBNAILS, RenditionSort.OPTIMISED
+
+
+async def begin_making(
+    transactions: Transactions, entry_id: UUID, blob: Blob, sort: RenditionSort, clear_after: timedelta | None
+) -> BegunMaking | None:
+    async with transactions.begin() as transaction:
+        begun = await transaction.renditions.begin(entry_id, blob.id, sort, clear_after=clear_after)
+        await transaction.commit()
+    return begun
+
+
+async def owe(transactions: Transactions, kind: str, payload: dict[str, str]) -> UUID:
+    async with transactions.begin() as transaction:
+        entry_id = await transaction.outbox.add(kind, payload)
+        await transaction.commit()
+    return entry_id
+
+
+async def is_owed(transactions: Transactions, payload: dict[str, str], kind: str) -> bool:
+    async with transactions.begin() as transaction:
+        return await transaction.outbox.owes(payload, kind)
+
+
+async def test_who_begins_to_make_renditions_owes_clearing_what_is_going_to_be_put(
+    transactions: Transactions,
+) -> None:
+    blob = a_blob()
+    await keep(transactions, blob)
+    payload = {BLOB_ID: str(blob.id)}
+    entry_id = await owe(transactions, MAKE_RENDITIONS, payload)
+    for clear_after in (None, HOUR):
+        begun = await begin_making(transactions, entry_id, blob, THUMBNAILS, clear_after)
+        assert begun is not None
+        assert begun.blob == blob
+        assert (begun.clearing is not None) == bool(clear_after)
+        clears = await is_owed(transactions, payload | {SHARD: blob.shard}, CLEAR_RENDITIONS)
+        assert clears == bool(clear_after)
+    assert await is_owed(transactions, payload, MAKE_RENDITIONS)
+
+
+@pytest.mark.parametrize("end", ["gone", "dying", "made"])
+@pytest.mark.parametrize("sort", list(RenditionSort))
+async def test_nothing_is_begun_where_nothing_is_to_be_made(
+    transactions: Transactions, sort: RenditionSort, end: str
+) -> None:
+    blob = a_blob()
+    await keep(transactions, blob)
+    payload = {BLOB_ID: str(blob.id)}
+    entry_id = await owe(transactions, MAKE_RENDITIONS, payload)
+    async with transactions.begin() as transaction:
+        if end == "gone":
+            await transaction.blobs.remove(blob.id)
+        elif end == "dying":
+            await transaction.blobs.mark_deleting(blob.id)
+        else:
+            await transaction.renditions.record(made_of(blob.id, sort))
+        await transaction.commit()
+    assert await begin_making(transactions, entry_id, blob, sort, HOUR) is None
+    assert not await is_owed(transactions, payload, MAKE_RENDITIONS)
+    assert not await is_owed(transactions, payload, CLEAR_RENDITIONS)
+
+
+async def test_thumbnails_that_are_not_all_there_are_begun_again(transactions: Transactions) -> None:
+    blob = a_blob()
+    await keep(transactions, blob)
+    async with transactions.begin() as transaction:
+        # Given up by today's recipe, and asked for again.
+        await transaction.blobs.set_recipe(blob.id, THUMBNAILS, THUMBNAILS.recipe)
+        await transaction.commit()
+    assert await begin_making(transactions, uuid4(), blob, THUMBNAILS, None) is not None
+
+
+async def test_recording_renditions_changes_all_that_follows_from_it(transactions: Transactions) -> None:
+    blob, other = a_blob(), a_blob()
+    images = [an_image(blob) for _ in range(3)]
+    await keep(transactions, blob, *images)
+    await keep(transactions, other, an_image(other))
+    payload = {BLOB_ID: str(blob.id)}
+    settled = [await owe(transactions, MAKE_RENDITIONS, payload), await owe(transactions, DROP_COPY, payload)]
+    made = made_of(
+        blob.id,
+        THUMBNAILS,
+        a_rendition(blob, RenditionKind.SMALL),
+        settled=settled,
+        owed=OPTIMISE,
+        same_as=(OPTIMISE,),
+        most_images=2,
+    )
+    async with transactions.begin() as transaction:
+        await transaction.blobs.set_verified(blob.id, made.at, is_intact=False)
+        recorded = await transaction.renditions.record(made)
+        await transaction.commit()
+    few = {image.id for image in sorted(images, key=lambda image: image.id)[:2]}
+    assert dict(recorded.touched) == dict.fromkeys(few, 2)
+    assert not recorded.replaced
+    async with transactions.begin() as transaction:
+        found = await transaction.blobs.get(blob.id)
+        assert found == replace(blob, processing=Processing.READY, thumbnails_recipe=THUMBNAILS.recipe)
+        versions = {image.id: await transaction.images.get(image.id) for image in images}
+        assert {each.id for each in versions.values() if each and each.version == 2} == few
+    assert not await is_owed(transactions, payload, MAKE_RENDITIONS)
+    assert not await is_owed(transactions, payload, DROP_COPY)
+    assert await is_owed(transactions, payload, OPTIMISE)
+    assert not await is_owed(transactions, {BLOB_ID: str(other.id)}, OPTIMISE)
+
+
+async def test_what_follows_is_owed_once_and_what_was_replaced_is_named(transactions: Transactions) -> None:
+    blob = a_blob()
+    await keep(transactions, blob)
+    small, large = (a_rendition(blob, kind) for kind in (RenditionKind.SMALL, RenditionKind.LARGE))
+    owed = await owe(transactions, OPTIMISE, {BLOB_ID: str(blob.id)})
+    newer = a_rendition(blob, RenditionKind.SMALL, recipe=2)
+    async with transactions.begin() as transaction:
+        await transaction.renditions.record(made_of(blob.id, THUMBNAILS, small, large))
+        options = {"owed": OPTIMISE, "same_as": (OPTIMISE,)}
+        recorded = await transaction.renditions.record(made_of(blob.id, THUMBNAILS, newer, **options))
+        await transaction.outbox.done(owed)
+        await transaction.commit()
+    assert {*recorded.replaced} == {"small-1", "large-1"}
+    assert not await is_owed(transactions, {BLOB_ID: str(blob.id)}, OPTIMISE)
+
+
+async def test_that_nothing_is_worth_keeping_is_recorded_and_proves_nothing(
+    transactions: Transactions,
+) -> None:
+    blob = a_blob()
+    await keep(transactions, blob)
+    async with transactions.begin() as transaction:
+        await transaction.blobs.set_verified(blob.id, datetime.now(UTC), is_intact=False)
+        await transaction.renditions.record(made_of(blob.id, OPTIMISED))
+        await transaction.commit()
+    async with transactions.begin() as transaction:
+        found = await transaction.blobs.get(blob.id)
+    assert found == replace(blob, optimised_recipe=OPTIMISED.recipe, is_damaged=True)
 
 
 async def test_renditions_go_with_their_blob(transactions: Transactions, catalogue: BlobCatalogue) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from chitram.kernel.errors import StorageUnavailable
-from chitram.platform.attempts import LEASE, Attempts, backoff, under_way
+from chitram.platform.attempts import LEASE, Attempts, backoff, take, under_way
 from chitram.platform.background import Job, OutboxRunner
 from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.dead_letters import DeadLetters
@@ -53,7 +53,9 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.work = Work()
-        self.runner = OutboxRunner(lambda: SqlUnitOfWork(database.sessions, database.relay), [self.work])
+        self.runner = OutboxRunner(
+            lambda: SqlUnitOfWork(database.sessions, database.relay), database.reader, [self.work]
+        )
 
     async def attempt(self, entry_id: UUID) -> None:
         """Try once, at once."""
@@ -220,7 +222,9 @@ async def test_a_job_that_takes_too_long_has_failed(database: Database) -> None:
             await asyncio.Event().wait()
 
     entry_id = await add(database)
-    runner = OutboxRunner(lambda: SqlUnitOfWork(database.sessions, database.relay), [Hanging()])
+    runner = OutboxRunner(
+        lambda: SqlUnitOfWork(database.sessions, database.relay), database.reader, [Hanging()]
+    )
     await runner.run({}, entry_id=str(entry_id))
     async with database.transactions.begin() as transaction:
         row = await transaction.session.get_one(OutboxRow, entry_id)
@@ -269,12 +273,10 @@ async def test_nobody_begins_what_another_is_at_until_that_one_is_not_heard_of_a
     database: Database,
 ) -> None:
     entry_id, one, other = await add(database), uuid4(), uuid4()
-    async with database.transactions.begin() as transaction:
-        assert await Attempts(transaction.session, one).begin(entry_id, [KIND]) is not None
-        await transaction.commit()
+    assert await take(database.reader, one, entry_id, [KIND]) is not None
     assert await due(database) == []
+    assert await take(database.reader, other, entry_id, [KIND]) is None
     async with database.transactions.begin() as transaction:
-        assert await Attempts(transaction.session, other).begin(entry_id, [KIND]) is None
         assert await under_way(transaction.session, [entry_id]) == {entry_id}
     await let_leases_run_out(database)
     assert await due(database) == [entry_id]
@@ -286,8 +288,8 @@ async def test_nobody_begins_what_another_is_at_until_that_one_is_not_heard_of_a
         assert await under_way(transaction.session, [entry_id]) == {entry_id}
         await transaction.commit()
     await let_leases_run_out(database)
+    assert await take(database.reader, other, entry_id, [KIND]) is not None
     async with database.transactions.begin() as transaction:
-        assert await Attempts(transaction.session, other).begin(entry_id, [KIND]) is not None
         await Attempts(transaction.session, one).hand_back(entry_id)
         assert await under_way(transaction.session, [entry_id]) == {entry_id}
         await Attempts(transaction.session, other).hand_back(entry_id)
@@ -310,7 +312,7 @@ async def test_what_a_worker_is_at_is_renewed_and_handed_back_when_it_stops(data
             await asyncio.Event().wait()
 
     entry_id = await add(database)
-    runner = OutboxRunner(lambda: SqlUnitOfWork(database.sessions, database.relay), [Slow()])
+    runner = OutboxRunner(lambda: SqlUnitOfWork(database.sessions, database.relay), database.reader, [Slow()])
     running = asyncio.create_task(runner.run({}, entry_id=str(entry_id)))
     await started.wait()
     await let_leases_run_out(database)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -72,6 +72,9 @@ class RacyBlobStore(ObjectBlobStore):
         await super().put_rendition(rendition, shard, content)
         if self.chance.random() < self.deadly:
             raise asyncio.CancelledError
+
+    async def put_renditions(self, shard: str, made: Mapping[Rendition, bytes]) -> None:
+        await asyncio.gather(*(self.put_rendition(each, shard, content) for each, content in made.items()))
 
 
 class Site:

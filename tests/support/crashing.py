@@ -25,6 +25,7 @@ from litestar.types import Scope as AsgiScope
 
 from chitram.images.adapters.postgres.unit_of_work import PostgresUnitOfWork
 from chitram.images.domain.content import Inspection, Received
+from chitram.images.domain.keys import RENDITIONS
 from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.ports import (
     BlobStore,
@@ -37,6 +38,7 @@ from chitram.images.ports import (
 )
 from chitram.main import api, worker
 from chitram.main.container import JOBS
+from chitram.platform.objects.local import LocalStore
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.queue import QueueRelay
 from chitram.platform.settings import data_dir, load_settings
@@ -152,10 +154,6 @@ class CrashingBlobStore(Wrapped):
             self._armed.reached("original fetched")
             yield received
 
-    async def put_rendition(self, *arguments: Any) -> None:
-        await self._inner.put_rendition(*arguments)
-        self._armed.reached("rendition put")
-
 
 class CrashingQuarantine(Wrapped):
     async def delete(self, upload_id: UUID, shard: str) -> None:
@@ -199,6 +197,7 @@ class CrashingUnitOfWork(PostgresUnitOfWork):
         self._note(self.images, "remove", "a removal")
         self._note(self.keys, "claim", "a claim")
         self._note(self.outbox, "done", "a job")
+        self._note(self.renditions, "record", "a job")
         return self
 
     def _note(self, repository: object, method: str, what: str) -> None:
@@ -275,6 +274,7 @@ def crashing(armed: Armed) -> Provider:
     def stores(inner: ObjectStores) -> ObjectStores:
         for store in inner:
             _watch_deletes(store, armed)
+            _watch_renditions(store, armed)
         return inner
 
     provider.decorate(stores)
@@ -289,6 +289,27 @@ def _watch_deletes(store: Any, armed: Armed) -> None:
         armed.reached("object deleted")
 
     store.delete = watched
+
+
+def _watch_renditions(store: Any, armed: Armed) -> None:
+    """Reach a step after every single rendition, also among those that are put together."""
+    target, name = (store._directory, "_publish") if isinstance(store, LocalStore) else (store, "put")
+    place = getattr(target, name)
+
+    def reached(key: str) -> None:
+        if key.startswith(RENDITIONS):
+            armed.reached("rendition put")
+
+    def put_locally(temporary: Path, key: str, *arguments: Any) -> Any:
+        folders = place(temporary, key, *arguments)
+        reached(key)
+        return folders
+
+    async def put_remotely(key: str, *arguments: Any) -> None:
+        await place(key, *arguments)
+        reached(key)
+
+    setattr(target, name, put_locally if isinstance(store, LocalStore) else put_remotely)
 
 
 def app() -> ASGIApp:

@@ -25,7 +25,15 @@ from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat
 from chitram.images.domain.keys import rendition_name
 from chitram.images.domain.rendition import Processing, Rendition, RenditionKind, RenditionSort
 from chitram.images.domain.upload import Upload
-from chitram.images.ports import LiveBlobExists, StaleBlob, StoredObject
+from chitram.images.domain.work import BLOB_ID, CLEAR_RENDITIONS, SHARD
+from chitram.images.ports import (
+    BegunMaking,
+    LiveBlobExists,
+    MadeRenditions,
+    Recorded,
+    StaleBlob,
+    StoredObject,
+)
 from chitram.images.use_cases.copies import CopyRules
 from chitram.kernel.errors import CommitUncertain
 from chitram.kernel.ids import id_time, new_id
@@ -241,7 +249,8 @@ class FakeImages:
         return any(image.blob_id == blob_id for image in self._tables.images.values())
 
     async def touch(self, blob_id: UUID, limit: int) -> Sequence[tuple[UUID, int]]:
-        touched = [image for image in self._tables.images.values() if image.blob_id == blob_id][:limit]
+        shown = sorted(self._tables.images.values(), key=lambda image: image.id)
+        touched = [image for image in shown if image.blob_id == blob_id][:limit]
         for image in touched:
             self._tables.images[image.id] = replace(image, version=image.version + 1)
         return [(image.id, image.version + 1) for image in touched]
@@ -262,11 +271,43 @@ class FakeRenditions:
     async def of(self, blob_id: UUID) -> Sequence[Rendition]:
         return [each for each in self._tables.renditions.values() if each.blob_id == blob_id]
 
-    async def replace(self, blob_id: UUID, sort: RenditionSort, made: Sequence[Rendition]) -> None:
-        for kind in sort.kinds:
-            self._tables.renditions.pop((blob_id, kind), None)
-        for each in made:
-            self._tables.renditions[blob_id, each.kind] = each
+    async def begin(
+        self, entry_id: UUID, blob_id: UUID, sort: RenditionSort, *, clear_after: timedelta | None
+    ) -> BegunMaking | None:
+        blob = self._tables.blobs.get(blob_id)
+        if blob is None or blob.state is not BlobState.LIVE or _is_made(blob, sort):
+            self._tables.outbox.pop(entry_id, None)
+            return None
+        if clear_after is None:
+            return BegunMaking(blob, None)
+        payload = {BLOB_ID: str(blob_id), SHARD: blob.shard}
+        return BegunMaking(blob, await FakeOutbox(self._tables).add(CLEAR_RENDITIONS, payload))
+
+    async def record(self, made: MadeRenditions) -> Recorded:
+        tables, outbox, blobs = self._tables, FakeOutbox(self._tables), FakeBlobs(self._tables)
+        old = [tables.renditions.pop((made.blob_id, kind), None) for kind in made.sort.kinds]
+        tables.renditions |= {(made.blob_id, each.kind): each for each in made.made}
+        await blobs.set_recipe(made.blob_id, made.sort, made.sort.recipe)
+        if made.made:
+            await blobs.set_verified(made.blob_id, made.at, is_intact=True)
+        if made.sort is RenditionSort.THUMBNAILS:
+            await blobs.set_processing(made.blob_id, Processing.READY)
+        for entry_id in made.settled:
+            await outbox.done(entry_id)
+        payload = {BLOB_ID: str(made.blob_id)}
+        if made.owed and not await outbox.owes(payload, *made.same_as):
+            await outbox.add(made.owed, payload)
+        names = {rendition_name(each.kind, each.recipe) for each in made.made}
+        return Recorded(
+            await FakeImages(tables).touch(made.blob_id, made.most_images),
+            {rendition_name(each.kind, each.recipe) for each in old if each} - names,
+        )
+
+
+def _is_made(blob: Blob, sort: RenditionSort) -> bool:
+    if sort is RenditionSort.THUMBNAILS and blob.processing is not Processing.READY:
+        return False
+    return (getattr(blob, f"{sort.value}_recipe") or 0) >= sort.recipe
 
 
 class FakeUploads:
@@ -427,6 +468,10 @@ class FakeBlobStore:
         key = (rendition.blob_id, rendition_name(rendition.kind, rendition.recipe))
         self.made[key] = content
         self.made_at[key] = datetime.now(UTC)
+
+    async def put_renditions(self, shard: str, made: Mapping[Rendition, bytes]) -> None:
+        for rendition, content in made.items():
+            await self.put_rendition(rendition, shard, content)
 
     async def read_rendition(self, rendition: Rendition, shard: str) -> bytes | None:
         self._check()

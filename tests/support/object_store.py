@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
 from chitram.platform.objects.base import (
     DEFAULT_MEDIA_TYPE,
+    NewObject,
     ObjectNotFound,
     ObjectStat,
     check_key,
@@ -55,6 +56,10 @@ class MemoryStore:
             abandoned.set()
         self.modified[key] = datetime.now(UTC)
         self.media_types[key] = media_type
+
+    async def put_all(self, objects: Sequence[NewObject]) -> None:
+        for each in objects:
+            await self.put(each.key, [each.content], len(each.content), each.media_type)
 
     async def open(self, key: str) -> MemoryObject:
         check_key(key)
@@ -118,6 +123,9 @@ class MemoryObject:
         if offset < 0 or length < 0:
             raise ValueError("this cannot be read")
         return self._content[offset : offset + length]
+
+    async def as_file(self) -> None:
+        """Return None: it is in memory."""
 
     async def aclose(self) -> None:
         pass

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from chitram.images.domain.content import Received
 from chitram.images.domain.image import Blob
-from chitram.images.domain.rendition import THUMBNAIL_SIDES, RenditionFormat, RenditionKind
-from chitram.images.ports import Rendered
+from chitram.images.domain.rendition import (
+    THUMBNAIL_SIDES,
+    Rendition,
+    RenditionFormat,
+    RenditionKind,
+    RenditionSort,
+)
+from chitram.images.ports import MadeRenditions, Rendered
+
+
+def made_of(blob_id: UUID, sort: RenditionSort, *made: Rendition, **fields: Any) -> MadeRenditions:
+    """Renditions to be recorded, of which nothing follows unless told otherwise."""
+    given: dict[str, Any] = {
+        "blob_id": blob_id,
+        "sort": sort,
+        "made": made,
+        "at": datetime.now(UTC),
+        "settled": (),
+        "owed": None,
+        "same_as": (),
+        "most_images": 10,
+    }
+    return MadeRenditions(**(given | fields))
 
 
 class FakeRenderer:

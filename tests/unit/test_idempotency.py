@@ -29,6 +29,7 @@ from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage
 from chitram.images.use_cases.upload_once import UploadOnce
 from chitram.kernel.errors import CommitUncertain, DatabaseUnavailable, InvalidRequest
 from tests.support.fakes import FakeAuditLog, FakeCaches, FakeReceived
+from tests.support.rendering import made_of
 from tests.unit.test_upload_image import House
 
 KEY = "4d1c0f6e-7a39-4c55-9d2b-1e8f60a7b3c4"
@@ -84,11 +85,11 @@ async def test_a_repeat_is_told_of_the_renditions_that_were_there_at_first() -> 
         created_at=house.clock.now(),
     )
     async with house.database.begin() as transaction:
-        await transaction.renditions.replace(blob.id, RenditionSort.THUMBNAILS, [small])
+        await transaction.renditions.record(made_of(blob.id, RenditionSort.THUMBNAILS, small))
         await transaction.commit()
     first = await house.ask()
     async with house.database.begin() as transaction:
-        await transaction.renditions.replace(blob.id, RenditionSort.THUMBNAILS, [])
+        await transaction.renditions.record(made_of(blob.id, RenditionSort.THUMBNAILS))
         await transaction.commit()
     assert first.renditions == (small,)
     assert (await house.ask()).renditions == first.renditions

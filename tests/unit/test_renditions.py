@@ -132,7 +132,8 @@ async def test_every_image_of_the_blob_shows_it() -> None:
 
 
 async def test_many_images_of_a_blob_are_shown_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chitram.images.use_cases.changed_blob._MOST_IMAGES", 2)
+    for module in ("changed_blob", "renditions"):
+        monkeypatch.setattr(f"chitram.images.use_cases.{module}.MOST_IMAGES", 2)
     house = MakingHouse()
     for _ in range(3):
         await house.take()

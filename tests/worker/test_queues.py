@@ -199,7 +199,10 @@ async def test_work_that_is_taken_from_the_queue_and_never_begun_is_done(
         await transaction.commit()
     queue = queues[QueueName.URGENT]
     assert await queue.dequeue() is not None
-    assert await client.delete(queue.job_id(str(halved))) == 1
+    # It waits no more, but seems to be there still.
+    for part in ("queued", "active"):
+        await client.lrem(queue.namespace(part), 0, queue.job_id(str(halved)))
+    await client.rpush(queue.namespace("active"), queue.job_id(str(halved)))
     await start_worker()
     await jobs.all_done()
     assert {(await jobs.next()).entry_id for _ in range(2)} == {taken, halved}

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from valkey.asyncio import Valkey
 
 from chitram.platform import queue
-from chitram.platform.attempts import Attempts
+from chitram.platform.attempts import Attempts, take
 from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.outbox import OutboxEntry
 from chitram.platform.queue import JobQueues, QueueName, QueueRelay
@@ -87,9 +87,7 @@ async def test_what_a_dead_worker_was_at_is_handed_over_by_the_first_sweep_after
     entry_id = await house.add()
     await house.sweep()
     assert await house.queue.dequeue() is not None
-    async with house.database.transactions.begin() as transaction:
-        assert await Attempts(transaction.session, uuid4()).begin(entry_id, [KIND]) is not None
-        await transaction.commit()
+    assert await take(house.database.reader, uuid4(), entry_id, [KIND]) is not None
     assert await house.sweep() == 0
     await house.execute("UPDATE outbox SET leased_until = now() - interval '1 s'")
     assert await house.sweep() == 1
@@ -164,10 +162,9 @@ async def test_what_failed_before_the_sweep_could_say_that_it_is_in_the_queue_is
 ) -> None:
     entry_id = await house.add()
     worker = uuid4()
+    assert await take(house.database.reader, worker, entry_id, [KIND]) is not None
     async with house.database.transactions.begin() as transaction:
-        attempts = Attempts(transaction.session, worker)
-        assert await attempts.begin(entry_id, [KIND]) is not None
-        await attempts.failed(entry_id, "no", counts=True)
+        await Attempts(transaction.session, worker).failed(entry_id, "no", counts=True)
         await transaction.outbox.mark_enqueued([entry_id])
         await transaction.commit()
     await house.execute("UPDATE outbox SET run_after = now() - interval '1 s'")

@@ -64,6 +64,46 @@ class Renderer(Protocol):
         ...
 
 
+class BegunMaking(msgspec.Struct, frozen=True):
+    """A blob of which renditions are going to be made, and the outbox entry that clears them, if owed."""
+
+    blob: Blob
+    clearing: UUID | None
+
+
+class MadeRenditions(msgspec.Struct, frozen=True, kw_only=True):
+    """Renditions of one sort that were put.
+
+    Attributes:
+        made: all that the blob has of this sort from now on, by today's recipe; perhaps none.
+        at: when the bytes were read that they were made of, and found to be what was stored.
+        settled: outbox entries that are struck off.
+        owed: kind of work that follows, unless one of `same_as` is owed for this blob already.
+        most_images: so many of the images that show the blob get a new version.
+    """
+
+    blob_id: UUID
+    sort: RenditionSort
+    made: Sequence[Rendition]
+    at: datetime
+    settled: Sequence[UUID]
+    owed: str | None
+    same_as: Sequence[str]
+    most_images: int
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """What recording renditions has changed.
+
+    Attributes:
+        touched: ids and versions of images that have a new one.
+        replaced: names of renditions that are not a blob's any more.
+    """
+
+    touched: Sequence[tuple[UUID, int]]
+    replaced: Collection[str]
+
+
 class StoredObject(msgspec.Struct, frozen=True):
     """An object that a listing found under a blob's id: size in bytes, time of its last change.
 
@@ -113,11 +153,21 @@ class BlobStore(Protocol):
         ...
 
     def fetch(self, blob_id: UUID, shard: str) -> AbstractAsyncContextManager[Received]:
-        """Copy a blob's object to the spool; raises `LookupError` when it is missing."""
+        """Have a blob's object as a file and hash it; raises `LookupError` when it is missing.
+
+        Of a local store it is the object itself, of others a copy in the spool.
+        """
         ...
 
     async def put_rendition(self, rendition: Rendition, shard: str, content: bytes) -> None:
         """Store the bytes of a rendition, in the place of any that were there."""
+        ...
+
+    async def put_renditions(self, shard: str, made: Mapping[Rendition, bytes]) -> None:
+        """Store the bytes of renditions of one blob, in the place of any that were there.
+
+        All are durable once it returns; when it fails, any of them may be there.
+        """
         ...
 
     async def read_rendition(self, rendition: Rendition, shard: str) -> bytes | None:
@@ -368,8 +418,19 @@ class RenditionRepository(Protocol):
         """All renditions of a blob."""
         ...
 
-    async def replace(self, blob_id: UUID, sort: RenditionSort, made: Sequence[Rendition]) -> None:
-        """Let `made` be all renditions that a blob has of a sort; its row is locked by the caller."""
+    async def begin(
+        self, entry_id: UUID, blob_id: UUID, sort: RenditionSort, *, clear_after: timedelta | None
+    ) -> BegunMaking | None:
+        """Lock a blob, and owe the clearing of what is going to be put for it, due `clear_after` from now.
+
+        None when there is nothing to be made: the blob is gone or being deleted, or was made by
+        today's recipe or a later one. Then the entry is struck off instead. Nothing is cleared when
+        `clear_after` is None.
+        """
+        ...
+
+    async def record(self, made: MadeRenditions) -> Recorded:
+        """Make known what was put, and what follows from it; the blob's row is locked by the caller."""
         ...
 
 

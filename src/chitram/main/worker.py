@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 
 import structlog
+import uvloop
 from dishka import AsyncContainer, Provider
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from valkey.asyncio import Valkey
@@ -19,7 +20,7 @@ from chitram.main.rounds import make_rounds
 from chitram.main.stores import require_stores
 from chitram.platform.attempts import LEASE
 from chitram.platform.background import OutboxRunner
-from chitram.platform.database import SqlUnitOfWork
+from chitram.platform.database import Reader, SqlUnitOfWork
 from chitram.platform.logging import configure_logging
 from chitram.platform.loops import repeat
 from chitram.platform.outbox import Relay
@@ -70,7 +71,8 @@ async def _work(
     def begin() -> SqlUnitOfWork:
         return SqlUnitOfWork(sessions, relay)
 
-    runner = OutboxRunner(begin, [await container.get(job) for job in JOBS])
+    jobs = [await container.get(job) for job in JOBS]
+    runner = OutboxRunner(begin, await container.get(Reader), jobs)
     rounds = await make_rounds(container, Sweep(begin, await container.get(JobQueues)))
     schedule = Schedule(begin, rounds, runner.worker)
     ended = asyncio.Event()
@@ -137,5 +139,6 @@ def run(settings: Settings, *others: Provider) -> int:
             loop.add_signal_handler(number, on_signal)
         await serve(settings, stop, at_once, others=others)
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
     return 0

@@ -7,16 +7,39 @@ from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chitram.platform.outbox import OutboxEntry, OutboxRow, entry_of, is_free, unlocked
+from chitram.platform.database import Reader
+from chitram.platform.outbox import OutboxEntry, OutboxRow, unlocked
 
 # A worker that has not been heard of for this long is dead. It says every third of that that it is not.
 LEASE = timedelta(seconds=10)
 _FIRST_BACKOFF_SECONDS = 2
 _LONGEST_BACKOFF_SECONDS = 600
 _ERROR_CHARACTERS = 2000
+
+
+_TAKE = """
+UPDATE outbox SET leased_by = $3, leased_until = now() + $4
+WHERE id = $1 AND kind = ANY($2) AND dead_at IS NULL AND run_after <= now()
+    AND (leased_until IS NULL OR leased_until < now())
+RETURNING kind, payload, failures
+"""
+
+
+async def take(reader: Reader, worker: UUID, entry_id: UUID, kinds: Collection[str]) -> OutboxEntry | None:
+    """Begin an attempt; None when it is done, dead, not due, of another kind, or taken by a live worker.
+
+    One statement outside of any transaction, for it is done for every entry.
+    """
+    async with reader.connection() as connection:
+        row = await connection.fetchrow(_TAKE, entry_id, [*kinds], worker, LEASE)
+    if row is None:
+        return None
+    payload = msgspec.json.decode(row["payload"])
+    return OutboxEntry(id=entry_id, kind=row["kind"], payload=payload, failures=row["failures"])
 
 
 class Attempts:
@@ -30,22 +53,6 @@ class Attempts:
     def __init__(self, session: AsyncSession, worker: UUID) -> None:
         self._session = session
         self._worker = worker
-
-    async def begin(self, entry_id: UUID, kinds: Collection[str]) -> OutboxEntry | None:
-        """Take an entry; None when it is done, dead, not due, of another kind, or taken by a live worker."""
-        row = await self._session.scalar(
-            update(OutboxRow)
-            .where(
-                OutboxRow.id == entry_id,
-                OutboxRow.kind.in_(kinds),
-                OutboxRow.dead_at.is_(None),
-                OutboxRow.run_after <= func.now(),
-                is_free(),
-            )
-            .values(leased_by=self._worker, leased_until=func.now() + LEASE)
-            .returning(OutboxRow)
-        )
-        return None if row is None else entry_of(row)
 
     async def renew(self, ids: Collection[UUID]) -> None:
         """Say that this worker is still at these."""

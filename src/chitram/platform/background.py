@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import structlog
 
 from chitram.kernel.errors import Category, ChitramError, DatabaseUnavailable
-from chitram.platform.attempts import Attempts
-from chitram.platform.database import SqlUnitOfWork
+from chitram.platform.attempts import Attempts, take
+from chitram.platform.database import Reader, SqlUnitOfWork
 from chitram.platform.outbox import OutboxEntry
 from chitram.platform.queue import QueueName
 from chitram.platform.tally import Outcome, Tally
@@ -51,8 +51,9 @@ class Job:
 class OutboxRunner:
     """Does what outbox entries say, and accounts for every attempt in the outbox itself."""
 
-    def __init__(self, begin: Callable[[], SqlUnitOfWork], jobs: Iterable[Job]) -> None:
+    def __init__(self, begin: Callable[[], SqlUnitOfWork], reader: Reader, jobs: Iterable[Job]) -> None:
         self._begin = begin
+        self._reader = reader
         self._jobs = {job.kind: job for job in jobs}
         self._held: set[UUID] = set()
         self.worker = uuid4()
@@ -94,14 +95,9 @@ class OutboxRunner:
         """Take an entry. While the database is away, wait: nothing is to leave the queue in vain."""
         while True:
             try:
-                async with self._begin() as transaction:
-                    attempts = Attempts(transaction.session, self.worker)
-                    entry = await attempts.begin(entry_id, self._jobs.keys())
-                    await transaction.commit()
+                return await take(self._reader, self.worker, entry_id, self._jobs.keys())
             except DatabaseUnavailable:
                 await asyncio.sleep(_DATABASE_SECONDS)
-            else:
-                return entry
 
     async def _hand_back(self, entry: OutboxEntry) -> None:
         try:

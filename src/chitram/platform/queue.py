@@ -10,7 +10,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import structlog
-from saq import Job
+from saq import Job, Status
 from saq.queue.redis import RedisQueue
 from valkey.asyncio import Valkey
 from valkey.exceptions import ValkeyError
@@ -44,7 +44,15 @@ redis.call('ZREM', KEYS[3], KEYS[4])
 redis.call('DEL', KEYS[4])
 return 1
 """
-
+# Lets an entry wait. Keys: all that is incomplete, the entry, waiting. The longest that the queue may be.
+_OFFER = """
+if redis.call('ZSCORE', KEYS[1], KEYS[2]) then return 0 end
+if redis.call('LLEN', KEYS[3]) >= tonumber(ARGV[1]) then return 0 end
+redis.call('ZADD', KEYS[1], 0, KEYS[2])
+redis.call('RPUSH', KEYS[3], KEYS[2])
+return 1
+"""
+_NO_MOST = 1 << 31
 
 _log = structlog.get_logger("chitram.worker")
 
@@ -63,19 +71,56 @@ class QueueName(StrEnum):
 
 
 class _Queue(RedisQueue):
-    """A queue whose refusals are heard of.
+    """A queue that asks Valkey for nothing that the outbox knows, and whose refusals are heard of.
+
+    All there is to know of a job stands in its key, and nobody follows what becomes of it: so taking
+    one is one command, beginning it none, and ending it one transaction of three.
 
     SAQ's worker drops what `dequeue` raises and asks again at once: a Valkey that answers, but hands
     out nothing because it is full or a replica, would keep a processor busy without a word.
     """
 
-    async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> Job | None:  # noqa: ASYNC109 - SAQ's
+    def __init__(self, client: Valkey, name: str) -> None:
+        super().__init__(cast("Any", client), name=name)
+        self._offer = client.register_script(_OFFER)
+        self._refuses = False
+
+    async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> Job | None:  # noqa: ARG002, ASYNC109 - SAQ's
         try:
-            return await super().dequeue(timeout, poll_interval)
+            job_id = await self.redis.blmove(
+                self._queued, self._active, cast("int", timeout), "LEFT", "RIGHT"
+            )
         except (ValkeyError, OSError) as error:
-            _log.warning("queue hands out nothing", queue=self.name, cause=type(error).__name__)
+            if not self._refuses:
+                _log.warning("queue hands out nothing", queue=self.name, cause=type(error).__name__)
+            self._refuses = True
             await asyncio.sleep(_REFUSED_SECONDS)
             return None
+        self._refuses = False
+        return None if job_id is None else self._job(self.job_key_from_id(job_id.decode()))
+
+    def _job(self, entry_id: str) -> Job:
+        return Job(
+            function=OUTBOX_JOB,
+            kwargs={"entry_id": entry_id},
+            queue=self,
+            key=entry_id,
+            timeout=_NO_LIMIT,
+            heartbeat=_NO_LIMIT,
+            retries=1,  # attempts are counted in the outbox, which survives the queue
+            ttl=_NO_RESULT,
+        )
+
+    async def offer(self, entry_id: str, most: int) -> None:
+        """Let an entry wait, unless it is in the queue already, or `most` wait there."""
+        await self._offer([self._incomplete, self.job_id(entry_id), self._queued], [most])
+
+    async def _update(self, job: Job, status: Status | None = None, **_: object) -> None:
+        """Say nothing to Valkey: what is under way stands in the outbox."""
+        job.status = status or job.status
+
+    async def notify(self, job: Job) -> None:
+        """Tell nobody: nobody listens."""
 
 
 class JobQueues:
@@ -89,7 +134,7 @@ class JobQueues:
     def __init__(self, client: Valkey, kinds: Mapping[str, QueueName]) -> None:
         self._client = client
         self._kinds = kinds
-        self._queues = {name: _Queue(cast("Any", client), name=f"{_PREFIX}{name}") for name in QueueName}
+        self._queues = {name: _Queue(client, f"{_PREFIX}{name}") for name in QueueName}
         self._forget = client.register_script(_FORGET)
 
     @property
@@ -110,15 +155,11 @@ class JobQueues:
 
     async def enqueue(self, entry: OutboxEntry) -> None:
         """Hand over one entry; a second time while it is there does nothing."""
-        await self._queues[self._kinds[entry.kind]].enqueue(
-            OUTBOX_JOB,
-            key=str(entry.id),
-            entry_id=str(entry.id),
-            timeout=_NO_LIMIT,
-            heartbeat=_NO_LIMIT,
-            retries=1,  # attempts are counted in the outbox, which survives the queue
-            ttl=_NO_RESULT,
-        )
+        await self._queues[self._kinds[entry.kind]].offer(str(entry.id), _NO_MOST)
+
+    async def enqueue_if_room(self, entry: OutboxEntry) -> None:
+        """Likewise, unless `MOST_WAITING` wait already."""
+        await self._queues[self._kinds[entry.kind]].offer(str(entry.id), MOST_WAITING)
 
     async def taken(self, name: QueueName) -> set[UUID]:
         """Entries that were taken out of a queue by a worker, dead or alive, and not brought to an end."""
@@ -186,8 +227,7 @@ class QueueRelay:
     async def _enqueue(self, entries: Sequence[OutboxEntry]) -> None:
         async def hand_over(_: Valkey) -> None:
             for entry in entries:
-                if await self._queues.has_room(self._queues.name_of(entry.kind)):
-                    await self._queues.enqueue(entry)
+                await self._queues.enqueue_if_room(entry)
 
         with contextlib.suppress(ValkeyUnavailable):
             await self._guard.call(hand_over, seconds=_ENQUEUE_SECONDS)

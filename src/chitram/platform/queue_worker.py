@@ -86,10 +86,9 @@ class QueueWorker(Worker[Any]):
         return False
 
     async def _may_take(self) -> bool:
-        waiting = await self.queue.count("queued")
         if not self._after:
             return True
-        if not waiting:
+        if not await self.queue.count("queued"):
             self._gives_way_since = None
             return False
         if not await self._is_somebody_first():

@@ -16,7 +16,7 @@ from chitram.images.domain.keys import BLOBS, RENDITIONS, blob_of_rendition_key,
 from chitram.images.domain.rendition import Rendition
 from chitram.images.ports import StoredObject
 from chitram.images.public import blob_key, blob_of_key, rendition_key
-from chitram.platform.objects.base import ObjectNotFound
+from chitram.platform.objects.base import NewObject, ObjectNotFound
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.spool import Spool
 
@@ -62,16 +62,22 @@ class ObjectBlobStore:
     @contextlib.asynccontextmanager
     async def fetch(self, blob_id: UUID, shard: str) -> AsyncIterator[Received]:
         source = await self._stores.by_name(shard).open(blob_key(blob_id))
-        try:
+        async with contextlib.aclosing(source):
+            if file := await source.as_file():
+                yield file
+                return
             with Spool(self._spool_directory) as spool:
                 await copy_to_spool(source, spool)
                 yield spool
-        finally:
-            await source.aclose()
 
     async def put_rendition(self, rendition: Rendition, shard: str, content: bytes) -> None:
         await self._stores.by_name(shard).put(
             _key(rendition), [content], len(content), rendition.format.media_type
+        )
+
+    async def put_renditions(self, shard: str, made: Mapping[Rendition, bytes]) -> None:
+        await self._stores.by_name(shard).put_all(
+            [NewObject(_key(each), content, each.format.media_type) for each, content in made.items()]
         )
 
     async def read_rendition(self, rendition: Rendition, shard: str) -> bytes | None:

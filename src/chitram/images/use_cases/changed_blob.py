@@ -9,19 +9,19 @@ from chitram.images.ports import ImageCaches, ImagesUnitOfWork
 
 # More are made unreadable with everything else: it takes less time than one by one, and the versions
 # of the rest need not grow, for what a fill under way may still leave is forgotten soon or still true.
-_MOST_IMAGES = 500
+MOST_IMAGES = 500
 
 Touched = Sequence[tuple[UUID, int]]
 
 
 async def touch_images(transaction: ImagesUnitOfWork, blob_id: UUID) -> Touched:
     """Raise the version of the images that show a blob, as part of the change of it."""
-    return await transaction.images.touch(blob_id, _MOST_IMAGES)
+    return await transaction.images.touch(blob_id, MOST_IMAGES)
 
 
 async def show_change(caches: ImageCaches, touched: Touched) -> None:
     """Make every copy unreadable that is older; after the commit, or when it is not known to be."""
-    if len(touched) == _MOST_IMAGES:
+    if len(touched) == MOST_IMAGES:
         await caches.invalidate_all()
         return
     for image_id, version in touched:

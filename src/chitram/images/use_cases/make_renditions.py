@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from chitram.images.domain.image import Blob
-from chitram.images.domain.rendition import Processing, RenditionSort
-from chitram.images.ports import Renderer, RenderingFailed
+from collections.abc import Sequence
+
+from chitram.images.domain.content import Received
+from chitram.images.domain.rendition import RenditionSort
+from chitram.images.ports import Rendered, Renderer, RenderingFailed
 from chitram.images.use_cases.renditions import RenditionCommand, RenditionKeeper
 
 _SORT = RenditionSort.THUMBNAILS
@@ -22,18 +24,14 @@ class MakeRenditions:
         self._renderer = renderer
 
     async def __call__(self, command: RenditionCommand) -> None:
-        blob = await self._keeper.live_blob(command)
-        if blob is None:
+        making = await self._keeper.begin(command, _SORT)
+        if making is None:
             return
-        if _is_made(blob):
-            await self._keeper.strike_off(command)
-            return
-        rendered = await self._keeper.render(blob, self._renderer.thumbnails)
+        rendered = await self._keeper.render(making, self._thumbnails)
+        await self._keeper.keep(command, _SORT, making, rendered)
+
+    async def _thumbnails(self, original: Received) -> Sequence[Rendered]:
+        rendered = await self._renderer.thumbnails(original)
         if {each.kind for each in rendered} != set(_SORT.kinds):
             raise RenderingFailed("there are not all thumbnails")
-        await self._keeper.keep(command, _SORT, rendered)
-
-
-def _is_made(blob: Blob) -> bool:
-    """Whether another run of this was first; a later release may even have made better ones."""
-    return blob.processing is Processing.READY and (blob.thumbnails_recipe or 0) >= _SORT.recipe
+        return rendered

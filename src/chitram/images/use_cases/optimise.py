@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chitram.images.domain.image import Blob
 from chitram.images.domain.rendition import OPTIMISED_MAX_PIXELS, RenditionSort
 from chitram.images.ports import Rendered, Renderer
-from chitram.images.use_cases.renditions import RenditionCommand, RenditionKeeper
+from chitram.images.use_cases.renditions import Making, RenditionCommand, RenditionKeeper
 
 _SORT = RenditionSort.OPTIMISED
 
@@ -23,15 +22,13 @@ class Optimise:
         self._renderer = renderer
 
     async def __call__(self, command: RenditionCommand) -> None:
-        blob = await self._keeper.live_blob(command)
-        if blob is None:
-            return
-        if (blob.optimised_recipe or 0) >= _SORT.recipe:
-            await self._keeper.strike_off(command)
-            return
-        await self._keeper.keep(command, _SORT, await self._render(blob))
+        # It takes long, and perhaps nothing comes of it: what is put is owed only then.
+        making = await self._keeper.begin(command, _SORT, puts_within=None)
+        if making is not None:
+            await self._keeper.keep(command, _SORT, making, await self._render(making))
 
-    async def _render(self, blob: Blob) -> Sequence[Rendered]:
+    async def _render(self, making: Making) -> Sequence[Rendered]:
+        blob = making.blob
         if (blob.width or 0) * (blob.height or 0) > OPTIMISED_MAX_PIXELS:
             return []
-        return await self._keeper.render(blob, self._renderer.optimised)
+        return await self._keeper.render(making, self._renderer.optimised)

@@ -15,6 +15,11 @@ _KINDS = {
 }
 
 
+def kinds_of(sort: RenditionSort) -> tuple[str, str]:
+    """Kinds of the work that makes renditions of a sort: where it is awaited, and where not."""
+    return _KINDS[sort]
+
+
 async def owe_renditions(
     transaction: ImagesUnitOfWork, blob_id: UUID, sort: RenditionSort, *, is_awaited: bool = False
 ) -> bool:

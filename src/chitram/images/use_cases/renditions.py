@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from enum import Enum, auto
@@ -14,34 +15,31 @@ import msgspec
 
 from chitram.images.domain.content import Received
 from chitram.images.domain.image import Blob, BlobState
-from chitram.images.domain.keys import rendition_name
-from chitram.images.domain.rendition import Processing, Rendition, RenditionSort
-from chitram.images.domain.work import (
-    BLOB_ID,
-    CLEAR_RENDITIONS,
-    DROP_RENDITIONS,
-    NAMES,
-    SHARD,
-)
+from chitram.images.domain.rendition import Rendition, RenditionSort
+from chitram.images.domain.work import BLOB_ID, DROP_RENDITIONS, NAMES, SHARD
 from chitram.images.ports import (
     BlobStore,
     DamageReports,
     ImageCaches,
     ImagesUnitOfWork,
+    MadeRenditions,
+    Recorded,
     Rendered,
     Transactions,
 )
-from chitram.images.use_cases.changed_blob import Touched, show_change, touch_images
+from chitram.images.use_cases.changed_blob import MOST_IMAGES, Touched, show_change
 from chitram.images.use_cases.copies import CopyRules
-from chitram.images.use_cases.owing import owe_renditions
+from chitram.images.use_cases.owing import kinds_of
 from chitram.kernel.clock import Clock
-from chitram.kernel.errors import StorageUnavailable
+from chitram.kernel.errors import ChitramError, StorageUnavailable
 
 # Each is lost to a move of the blob to another store, of which there are not many.
 _ROUNDS = 3
 # All puts of a round end within this and a second for each MiB, or fail.
 _PUT_SECONDS = 15
 _SLOWEST_BYTES_PER_SECOND = 1 << 20
+# What is put has to be there so long after it was begun: enough to render and put most thumbnails.
+_MAKING_SECONDS = 30
 
 
 class RenditionCommand(msgspec.Struct, frozen=True):
@@ -57,6 +55,19 @@ class RenditionCommand(msgspec.Struct, frozen=True):
 
 class DamagedBlob(Exception):
     """A blob's object is missing, or not what was stored."""
+
+
+class Making(msgspec.Struct, frozen=True):
+    """Renditions that are being made of a blob.
+
+    Attributes:
+        clearings: outbox entries that remove what was put, if nothing else is heard.
+        until: when all puts have to have ended, by `time.monotonic`.
+    """
+
+    blob: Blob
+    clearings: Sequence[UUID]
+    until: float
 
 
 class _Outcome(Enum):
@@ -90,32 +101,49 @@ class RenditionKeeper:
         self._damage = damage
         self._copies = copies
 
-    async def live_blob(self, command: RenditionCommand) -> Blob | None:
-        """The blob; None when it is gone or being deleted, and its entry struck off with it."""
-        async with self._transactions.begin() as transaction:
-            blob = await transaction.blobs.lock(command.blob_id)
-            if blob is not None and blob.state is BlobState.LIVE:
-                return blob
-            await transaction.outbox.done(command.entry_id)
-            await transaction.commit()
-        return None
+    async def begin(
+        self, command: RenditionCommand, sort: RenditionSort, *, puts_within: float | None = _MAKING_SECONDS
+    ) -> Making | None:
+        """Begin to make what a blob has not, and owe the clearing of what is put.
 
-    async def strike_off(self, command: RenditionCommand) -> None:
-        """There is nothing to be made."""
-        await self._strike_off(command.entry_id, None)
+        None when there is nothing to be made, and the entry is struck off: the blob is gone, or
+        another run of this was first; a later release may even have made better ones.
 
-    async def _strike_off(self, *entries: UUID | None) -> None:
+        Args:
+            command: says of which blob.
+            sort: what is to be made.
+            puts_within: seconds in which all puts end; None when nothing is going to be put yet.
+        """
+        until = time.monotonic() + (puts_within or 0)
+        clear_after = None if puts_within is None else timedelta(seconds=2 * puts_within)
         async with self._transactions.begin() as transaction:
-            await _strike_off(transaction, *entries)
+            begun = await transaction.renditions.begin(
+                command.entry_id, command.blob_id, sort, clear_after=clear_after
+            )
             await transaction.commit()
+        if begun is None:
+            return None
+        return Making(begun.blob, [] if begun.clearing is None else [begun.clearing], until)
 
     async def render(
-        self, blob: Blob, render: Callable[[Received], Awaitable[Sequence[Rendered]]]
+        self, making: Making, render: Callable[[Received], Awaitable[Sequence[Rendered]]]
     ) -> Sequence[Rendered]:
         """Make renditions of a blob's bytes once these are proved to be what was stored.
 
         Raises `DamagedBlob`, which is told to the operator, and `RenderingFailed`.
         """
+        try:
+            return await self._render(making.blob, render)
+        except Exception:
+            # Nothing was put; and if it cannot be struck off, it will find nothing.
+            if making.clearings:
+                with contextlib.suppress(ChitramError):
+                    await self._strike_off(*making.clearings)
+            raise
+
+    async def _render(
+        self, blob: Blob, render: Callable[[Received], Awaitable[Sequence[Rendered]]]
+    ) -> Sequence[Rendered]:
         async with contextlib.AsyncExitStack() as stack:
             found: bytes | None = None
             with contextlib.suppress(LookupError):
@@ -137,63 +165,56 @@ class RenditionKeeper:
         self._damage.damaged(blob, found)
 
     async def keep(
-        self, command: RenditionCommand, sort: RenditionSort, rendered: Sequence[Rendered]
+        self,
+        command: RenditionCommand,
+        sort: RenditionSort,
+        making: Making,
+        rendered: Sequence[Rendered],
     ) -> None:
         """Put what was made of a blob, record it and strike the entry off."""
         made = {self._rendition(command.blob_id, each, sort.recipe): each.content for each in rendered}
+        seconds = _PUT_SECONDS + sum(map(len, made.values())) / _SLOWEST_BYTES_PER_SECOND
         for _ in range(_ROUNDS):
-            if await self._try(command, sort, made) is not _Outcome.MOVED:
+            if made and (not making.clearings or making.until < time.monotonic() + seconds):
+                again = await self.begin(command, sort, puts_within=max(seconds, _MAKING_SECONDS))
+                if again is None:
+                    return
+                if again.blob.shard == making.blob.shard:
+                    again = msgspec.structs.replace(again, clearings=[*making.clearings, *again.clearings])
+                making = again
+            if await self._try(command, sort, making, made, seconds) is not _Outcome.MOVED:
                 return
+            # What was put where the blob was goes with the copy that the move left.
+            making = msgspec.structs.replace(making, clearings=[])
         raise StorageUnavailable("The image is being moved. Try again shortly.")
 
     async def _try(
-        self, command: RenditionCommand, sort: RenditionSort, made: Mapping[Rendition, bytes]
+        self,
+        command: RenditionCommand,
+        sort: RenditionSort,
+        making: Making,
+        made: Mapping[Rendition, bytes],
+        seconds: float,
     ) -> _Outcome:
-        seconds = _PUT_SECONDS + sum(map(len, made.values())) / _SLOWEST_BYTES_PER_SECOND
-        begun = await self._begin(command, timedelta(seconds=2 * seconds) if made else None)
-        if begun is None:
-            return _Outcome.GONE
-        clearing, shard = begun
+        shard = making.blob.shard
         try:
             async with asyncio.timeout(seconds):
-                await asyncio.gather(
-                    *(self._blobs.put_rendition(each, shard, content) for each, content in made.items())
-                )
+                if made:
+                    await self._blobs.put_renditions(shard, made)
         except TimeoutError:
             raise StorageUnavailable("The image store did not answer in time.") from None
-        outcome = await self._record(command, sort, [*made], clearing, shard)
+        outcome = await self._record(command, sort, making, [*made])
         if outcome is _Outcome.GONE:
             await self._blobs.delete(command.blob_id, shard)
-            await self._strike_off(command.entry_id, clearing)
+            await self._strike_off(command.entry_id, *making.clearings)
         return outcome
-
-    async def _begin(
-        self, command: RenditionCommand, clear_after: timedelta | None
-    ) -> tuple[UUID | None, str] | None:
-        """Owe the clearing of what is going to be put, if anything, and say where.
-
-        None when the blob is gone, and its entry struck off.
-        """
-        async with self._transactions.begin() as transaction:
-            locked = await transaction.blobs.lock(command.blob_id)
-            if locked is None or locked.state is not BlobState.LIVE:
-                await transaction.outbox.done(command.entry_id)
-                await transaction.commit()
-                return None
-            if clear_after is None:
-                return None, locked.shard
-            payload = {BLOB_ID: str(locked.id), SHARD: locked.shard}
-            clearing = await transaction.outbox.add(CLEAR_RENDITIONS, payload, delay=clear_after)
-            await transaction.commit()
-        return clearing, locked.shard
 
     async def _record(
         self,
         command: RenditionCommand,
         sort: RenditionSort,
+        making: Making,
         made: Sequence[Rendition],
-        clearing: UUID | None,
-        shard: str,
     ) -> _Outcome:
         """Make known what was put, in one transaction with all that follows from it."""
         touched: Touched = []
@@ -202,50 +223,51 @@ class RenditionKeeper:
                 locked = await transaction.blobs.lock(command.blob_id)
                 if locked is None or locked.state is not BlobState.LIVE:
                     return _Outcome.GONE
-                if locked.shard != shard:
+                if locked.shard != making.blob.shard:
                     return _Outcome.MOVED
-                await self._change(transaction, command, locked, sort, made)
-                await _strike_off(transaction, command.entry_id, clearing)
-                touched = await touch_images(transaction, locked.id)
+                recorded = await transaction.renditions.record(
+                    self._record_of(command, sort, locked, made, making.clearings)
+                )
+                await self._owe_drop(transaction, locked, recorded)
+                touched = recorded.touched
                 await transaction.commit()
         finally:
             # Also after a commit whose answer was lost.
             await show_change(self._caches, touched)
         return _Outcome.KEPT
 
-    async def _change(
+    def _record_of(
         self,
-        transaction: ImagesUnitOfWork,
         command: RenditionCommand,
-        blob: Blob,
         sort: RenditionSort,
+        blob: Blob,
         made: Sequence[Rendition],
-    ) -> None:
-        await self._owe_drop(transaction, blob, sort, made)
-        await transaction.renditions.replace(blob.id, sort, made)
-        await transaction.blobs.set_recipe(blob.id, sort, sort.recipe)
-        if made:
-            await transaction.blobs.set_verified(blob.id, self._clock.now(), is_intact=True)
-        if sort is RenditionSort.THUMBNAILS:
-            await transaction.blobs.set_processing(blob.id, Processing.READY)
-            if blob.optimised_recipe is None:
-                await owe_renditions(
-                    transaction, blob.id, RenditionSort.OPTIMISED, is_awaited=not command.is_remake
-                )
+        clearings: Sequence[UUID],
+    ) -> MadeRenditions:
+        follows = sort is RenditionSort.THUMBNAILS and blob.optimised_recipe is None
+        awaited, unawaited = kinds_of(RenditionSort.OPTIMISED)
+        return MadeRenditions(
+            blob_id=blob.id,
+            sort=sort,
+            made=made,
+            at=self._clock.now(),
+            settled=[command.entry_id, *clearings],
+            owed=(unawaited if command.is_remake else awaited) if follows else None,
+            same_as=(awaited, unawaited),
+            most_images=MOST_IMAGES,
+        )
 
-    async def _owe_drop(
-        self, transaction: ImagesUnitOfWork, blob: Blob, sort: RenditionSort, made: Sequence[Rendition]
-    ) -> None:
-        """Owe the removal of what these take the place of, once no reader can know it any more."""
-        new = {rendition_name(each.kind, each.recipe) for each in made}
-        old = {
-            rendition_name(each.kind, each.recipe)
-            for each in await transaction.renditions.of(blob.id)
-            if each.kind in sort.kinds
-        }
-        if names := sorted(old - new):
-            payload = {BLOB_ID: str(blob.id), SHARD: blob.shard, NAMES: " ".join(names)}
+    async def _owe_drop(self, transaction: ImagesUnitOfWork, blob: Blob, recorded: Recorded) -> None:
+        """Owe the removal of what these took the place of, once no reader can know it any more."""
+        if recorded.replaced:
+            payload = {BLOB_ID: str(blob.id), SHARD: blob.shard, NAMES: " ".join(sorted(recorded.replaced))}
             await transaction.outbox.add(DROP_RENDITIONS, payload, delay=self._copies.drop_after)
+
+    async def _strike_off(self, *entries: UUID) -> None:
+        async with self._transactions.begin() as transaction:
+            for entry_id in entries:
+                await transaction.outbox.done(entry_id)
+            await transaction.commit()
 
     def _rendition(self, blob_id: UUID, rendered: Rendered, recipe: int) -> Rendition:
         return Rendition(
@@ -259,9 +281,3 @@ class RenditionKeeper:
             sha256=hashlib.sha256(rendered.content).digest(),
             created_at=self._clock.now(),
         )
-
-
-async def _strike_off(transaction: ImagesUnitOfWork, *entries: UUID | None) -> None:
-    for entry_id in entries:
-        if entry_id is not None:
-            await transaction.outbox.done(entry_id)

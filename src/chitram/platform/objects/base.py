@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -30,6 +30,29 @@ class ObjectStat(msgspec.Struct, frozen=True):
     modified: datetime
 
 
+class NewObject(msgspec.Struct, frozen=True):
+    """An object that is small enough to be put from memory."""
+
+    key: str
+    content: bytes
+    media_type: str = DEFAULT_MEDIA_TYPE
+
+
+class HashedFile(Protocol):
+    """A file of this machine that is an object, open for reading as long as this is kept.
+
+    `sha256` is the digest of its `size` bytes.
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def sha256(self) -> bytes: ...
+
+    def fileno(self) -> int: ...
+
+
 class OpenObject(Protocol):
     """One object held open for reading.
 
@@ -51,6 +74,17 @@ class OpenObject(Protocol):
 
     async def aclose(self) -> None:
         """Let go of the object; a read under way may still end well."""
+        ...
+
+
+class HeldObject(OpenObject, Protocol):
+    """One object that a store holds open."""
+
+    async def as_file(self) -> HashedFile | None:
+        """Read and hash the file that the object is; None when it is none of this machine's.
+
+        Raises `StorageUnavailable`.
+        """
         ...
 
 
@@ -92,7 +126,11 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def open(self, key: str) -> OpenObject:
+    async def put_all(self, objects: Sequence[NewObject]) -> None:
+        """Store several objects as `put` does; when it fails, any of them may be there."""
+        ...
+
+    async def open(self, key: str) -> HeldObject:
         """Open an object for reading; raises `ObjectNotFound`."""
         ...
 

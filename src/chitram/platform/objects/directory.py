@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import math
 import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -28,6 +30,7 @@ _RECENT_SECONDS = 60.0
 _KEPT_DEPTH = 2
 # Each is lost to the removal of the last object of a folder.
 _PUBLISH_ROUNDS = 20
+_HASH_BYTES = 256 * 1024
 
 
 class File:
@@ -58,6 +61,19 @@ class File:
             data += more
         return data
 
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._descriptor
+
+    def sha256(self) -> bytes:
+        """Digest of all its bytes; waits for the disk."""
+        digest, buffer, offset = hashlib.sha256(), bytearray(_HASH_BYTES), 0
+        view = memoryview(buffer)
+        while count := os.preadv(self._descriptor, [buffer], offset):
+            digest.update(view[:count])
+            offset += count
+        return digest.digest()
+
     def read_cached(self, offset: int, length: int) -> bytes | None:
         """Do as `read` if the bytes are all in the page cache, else return None at once."""
         buffer = bytearray(length)
@@ -87,39 +103,52 @@ class Directory:
                 with contextlib.ExitStack() as opened:
                     os.fsync(_open_folder(folder.parent, opened))
 
-    def write(self, key: str, chunks: Iterable[bytes]) -> None:
-        """Store `chunks` under `key`: whole and durable, or not at all."""
+    def write(self, objects: Iterable[tuple[str, Iterable[bytes]]]) -> None:
+        """Store chunks under their keys, one after the other: each whole, all durable in the end.
+
+        When it fails, what came before the failure may be there.
+        """
+        with contextlib.ExitStack() as opened:
+            folders: dict[tuple[int, int], int] = {}
+            began = math.inf
+            for key, chunks in objects:
+                written, way = self._store(key, chunks, opened)
+                began = min(began, written)
+                folders |= {_identity(folder): folder for folder in way}
+            for folder in reversed(folders.values()):
+                if os.fstat(folder).st_mtime > began - _RECENT_SECONDS:
+                    os.fsync(folder)
+
+    def _store(
+        self, key: str, chunks: Iterable[bytes], opened: contextlib.ExitStack
+    ) -> tuple[float, list[int]]:
+        """Write and rename a file; return when it was written and the folders on its way, to be synced."""
         temporary = self._unfinished / uuid4().hex
         try:
             written = _write(temporary, chunks)
             for _ in range(_PUBLISH_ROUNDS - 1):
                 # A folder may go with its last object just before this one gets into it.
                 with contextlib.suppress(FileNotFoundError):
-                    self._publish(temporary, key, written)
-                    return
-            self._publish(temporary, key, written)
+                    return written, self._publish(temporary, key, opened)
+            return written, self._publish(temporary, key, opened)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
 
-    def _publish(self, temporary: Path, key: str, written: float) -> None:
-        """Rename a file to its key and make every folder on the way durable.
+    def _publish(self, temporary: Path, key: str, opened: contextlib.ExitStack) -> list[int]:
+        """Rename a file to its key; return the folders on the way, the root first.
 
-        Folders stay open, so what is synced is what the name went into. `written` is when the
-        file was last modified, by the clock that stamps the folders too.
+        They stay open, so what is synced is what the name went into.
         """
         *segments, name = key.split("/")
-        with contextlib.ExitStack() as opened:
-            folders = [_open_folder(self.root, opened)]
-            for segment in segments:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(segment, _FOLDER_MODE, dir_fd=folders[-1])
-                folders.append(_open_folder(segment, opened, folders[-1]))
-            os.rename(temporary, name, dst_dir_fd=folders[-1])
-            for folder in reversed(folders):
-                if os.fstat(folder).st_mtime > written - _RECENT_SECONDS:
-                    os.fsync(folder)
+        folders = [_open_folder(self.root, opened)]
+        for segment in segments:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(segment, _FOLDER_MODE, dir_fd=folders[-1])
+            folders.append(_open_folder(segment, opened, folders[-1]))
+        os.rename(temporary, name, dst_dir_fd=folders[-1])
+        return folders
 
     def open(self, key: str) -> File | None:
         """Open an object, or return None when there is none."""
@@ -209,6 +238,11 @@ def _write(path: Path, chunks: Iterable[bytes]) -> float:
         return os.fstat(descriptor).st_mtime
     finally:
         os.close(descriptor)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
 
 
 def _remove(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -16,6 +16,7 @@ import structlog
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.objects.base import (
     DEFAULT_MEDIA_TYPE,
+    NewObject,
     ObjectNotFound,
     ObjectStat,
     check_key,
@@ -88,11 +89,17 @@ class LocalStore:
         size: int,
         media_type: str = DEFAULT_MEDIA_TYPE,  # noqa: ARG002 - part of the protocol
     ) -> None:
-        check_key(key)
+        await self._put([(check_key(key), chunks, size)])
+
+    async def put_all(self, objects: Sequence[NewObject]) -> None:
+        await self._put([(check_key(each.key), [each.content], len(each.content)) for each in objects])
+
+    async def _put(self, objects: Sequence[tuple[str, Iterable[bytes], int]]) -> None:
         abandoned = threading.Event()
-        write = partial(self._directory.write, key, counted(chunks, size, abandoned))
+        contents = [(key, counted(chunks, size, abandoned)) for key, chunks, size in objects]
+        size = sum(size for _, _, size in objects)
         try:
-            await self._call(write, self._writers, self._seconds + size / _SLOWEST_BYTES_PER_SECOND)
+            await self._call(partial(self._directory.write, contents), self._writers, self._patience(size))
         finally:
             abandoned.set()
 
@@ -100,7 +107,13 @@ class LocalStore:
         file = await self._call(partial(self._directory.open, check_key(key)))
         if file is None:
             raise ObjectNotFound
-        return OpenFile(file, self._call)
+        return OpenFile(file, self._call, self._sha256)
+
+    async def _sha256(self, file: File) -> bytes:
+        return await self._call(file.sha256, seconds=self._patience(file.size))
+
+    def _patience(self, size: int) -> float:
+        return self._seconds + size / _SLOWEST_BYTES_PER_SECOND
 
     async def presign(self, method: Literal["GET", "PUT"], key: str, seconds: int) -> None:  # noqa: ARG002 - part of the protocol
         """Return None: a directory has no addresses."""
@@ -148,9 +161,15 @@ class LocalStore:
 class OpenFile:
     """A file held open for reading."""
 
-    def __init__(self, file: File, call: Callable[[Callable[[], bytes]], Awaitable[bytes]]) -> None:
+    def __init__(
+        self,
+        file: File,
+        call: Callable[[Callable[[], bytes]], Awaitable[bytes]],
+        digest: Callable[[File], Awaitable[bytes]],
+    ) -> None:
         self._file: File | None = file
         self._call = call
+        self._digest = digest
         self._size = file.size
 
     @property
@@ -167,5 +186,23 @@ class OpenFile:
             return cached
         return await self._call(partial(self._file.read, offset, length))
 
+    async def as_file(self) -> FileObject:
+        if self._file is None:
+            raise ValueError("this cannot be read")
+        file = self._file
+        return FileObject(file, await self._digest(file))
+
     async def aclose(self) -> None:
         self._file = None
+
+
+class FileObject:
+    """A file that was read and hashed; open until the last reference to it goes."""
+
+    def __init__(self, file: File, sha256: bytes) -> None:
+        self._file = file
+        self.size = file.size
+        self.sha256 = sha256
+
+    def fileno(self) -> int:
+        return self._file.fileno()

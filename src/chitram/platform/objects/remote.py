@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import IO, TYPE_CHECKING, Literal, TypeVar, cast
@@ -17,6 +17,7 @@ from obstore.exceptions import BaseError
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.objects.base import (
     DEFAULT_MEDIA_TYPE,
+    NewObject,
     ObjectNotFound,
     ObjectStat,
     check_key,
@@ -121,6 +122,11 @@ class RemoteStore:
         finally:
             abandoned.set()
             sending.cancel()
+
+    async def put_all(self, objects: Sequence[NewObject]) -> None:
+        await asyncio.gather(
+            *(self.put(each.key, [each.content], len(each.content), each.media_type) for each in objects)
+        )
 
     async def open(self, key: str) -> OpenRemote:
         meta = await self._call(partial(self._head, check_key(key)))
@@ -272,6 +278,9 @@ class OpenRemote:
         if tag := self._meta["e_tag"]:
             options["if_match"] = tag
         return await self._store.read(self._meta["path"], options, end - offset)
+
+    async def as_file(self) -> None:
+        """Return None: it is on another machine."""
 
     async def aclose(self) -> None:
         """Do nothing: between reads the server holds nothing for us."""

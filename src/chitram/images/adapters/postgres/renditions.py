@@ -3,30 +3,161 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chitram.images.adapters.postgres.rows import RenditionRow, rendition_from, row_of_rendition
-from chitram.images.domain.rendition import Rendition, RenditionSort
+from chitram.images.adapters.postgres.rows import (
+    BlobRow,
+    RenditionRow,
+    blob_from,
+    rendition_from,
+)
+from chitram.images.domain.keys import rendition_name
+from chitram.images.domain.rendition import Rendition, RenditionKind, RenditionSort
+from chitram.images.domain.work import BLOB_ID, CLEAR_RENDITIONS, SHARD
+from chitram.images.ports import BegunMaking, MadeRenditions, Recorded
+from chitram.kernel.ids import new_id
+from chitram.platform.outbox import SqlOutbox
+
+_RECIPES = {
+    RenditionSort.THUMBNAILS: "thumbnails_recipe",
+    RenditionSort.OPTIMISED: "optimised_recipe",
+}
+_IS_MADE = {
+    RenditionSort.THUMBNAILS: "processing = 'ready' AND coalesce(thumbnails_recipe, 0) >= $5",
+    RenditionSort.OPTIMISED: "coalesce(optimised_recipe, 0) >= $5",
+}
+# One statement, which reads nothing but the row that it locks, and that as it is once it has the lock.
+_BEGIN = """
+WITH blob AS MATERIALIZED (
+    SELECT id, sha256, byte_size, format, width, height, shard, state, processing, thumbnails_recipe,
+           optimised_recipe, damaged_at, state = 'live' AND NOT ({is_made}) AS is_wanted
+    FROM blobs WHERE id = $1 FOR UPDATE
+), clearing AS (
+    INSERT INTO outbox (id, kind, payload, run_after)
+    SELECT $3::uuid, '{clear}', jsonb_build_object('{blob_id}', id::text, '{shard}', shard),
+           now() + $4::interval
+    FROM blob WHERE is_wanted AND $4::interval IS NOT NULL
+), struck_off AS (
+    DELETE FROM outbox WHERE id = $2 AND NOT EXISTS (SELECT FROM blob WHERE is_wanted)
+)
+SELECT * FROM blob WHERE is_wanted
+"""
+# Sees the images of the blob as they are under its lock, which an earlier statement has taken. Counted
+# rather than EXISTS, for which PostgreSQL hopes for an early row of the table instead of asking the index.
+_RECORD = """
+WITH old AS (
+    SELECT kind, recipe FROM renditions WHERE blob_id = $1 AND kind = ANY($2::text[])
+), dropped AS (
+    DELETE FROM renditions WHERE blob_id = $1 AND kind = ANY($2) AND kind <> ALL($4::text[])
+), made AS (
+    INSERT INTO renditions (blob_id, kind, recipe, format, width, height, byte_size, sha256, created_at)
+    SELECT $1, kind, recipe, format, width, height, byte_size, sha256, created_at
+    FROM unnest($4, $5::smallint[], $6::text[], $7::int[], $8::int[], $9::bigint[], $10::bytea[],
+                $11::timestamptz[])
+        AS each (kind, recipe, format, width, height, byte_size, sha256, created_at)
+    ON CONFLICT (blob_id, kind) DO UPDATE SET
+        recipe = excluded.recipe, format = excluded.format, width = excluded.width,
+        height = excluded.height, byte_size = excluded.byte_size, sha256 = excluded.sha256,
+        created_at = excluded.created_at
+), blob AS (
+    UPDATE blobs SET {recipe} = $3::smallint{processing},
+        verified_at = CASE WHEN cardinality($4) = 0 THEN verified_at ELSE $12::timestamptz END,
+        damaged_at = CASE WHEN cardinality($4) = 0 THEN damaged_at END
+    WHERE id = $1
+), struck_off AS (
+    DELETE FROM outbox WHERE id = ANY($13::uuid[])
+), owed AS (
+    INSERT INTO outbox (id, kind, payload)
+    SELECT $14::uuid, $15::text, jsonb_build_object('{blob_id}', $1::text)
+    WHERE $15::text IS NOT NULL AND (
+        SELECT count(*) FROM outbox
+        WHERE kind = ANY($16::text[]) AND payload @> jsonb_build_object('{blob_id}', $1::text)
+    ) = 0
+    RETURNING id
+), touched AS (
+    UPDATE images SET version = version + 1
+    WHERE id IN (SELECT id FROM images WHERE blob_id = $1 ORDER BY id LIMIT $17::bigint)
+    RETURNING id, version
+)
+SELECT 'touched' AS what, id, NULL AS kind, version AS number FROM touched
+UNION ALL SELECT 'old', NULL, kind, recipe FROM old
+UNION ALL SELECT 'owed', id, NULL, NULL FROM owed
+"""
+_PROCESSING = {RenditionSort.THUMBNAILS: ", processing = 'ready'", RenditionSort.OPTIMISED: ""}
+_BEGIN_OF = {
+    sort: _BEGIN.format(is_made=_IS_MADE[sort], clear=CLEAR_RENDITIONS, blob_id=BLOB_ID, shard=SHARD)
+    for sort in RenditionSort
+}
+_RECORD_OF = {
+    sort: _RECORD.format(recipe=_RECIPES[sort], processing=_PROCESSING[sort], blob_id=BLOB_ID)
+    for sort in RenditionSort
+}
 
 
 class PostgresRenditions:
-    """Renditions inside one transaction."""
+    """Renditions inside one transaction.
 
-    def __init__(self, session: AsyncSession) -> None:
+    Making them is what workers do all day long: that goes past the ORM, in few statements.
+    """
+
+    def __init__(self, session: AsyncSession, outbox: SqlOutbox) -> None:
         self._session = session
+        self._outbox = outbox
 
     async def of(self, blob_id: UUID) -> Sequence[Rendition]:
         rows = await self._session.scalars(select(RenditionRow).where(RenditionRow.blob_id == blob_id))
         return [rendition_from(row) for row in rows]
 
-    async def replace(self, blob_id: UUID, sort: RenditionSort, made: Sequence[Rendition]) -> None:
-        await self._session.execute(
-            delete(RenditionRow).where(
-                RenditionRow.blob_id == blob_id, RenditionRow.kind.in_([kind.value for kind in sort.kinds])
-            )
+    async def begin(
+        self, entry_id: UUID, blob_id: UUID, sort: RenditionSort, *, clear_after: timedelta | None
+    ) -> BegunMaking | None:
+        clearing = new_id(datetime.now(UTC))
+        rows = await self._execute(_BEGIN_OF[sort], blob_id, entry_id, clearing, clear_after, sort.recipe)
+        if not rows:
+            return None
+        blob = blob_from(cast("BlobRow", rows[0]))
+        return BegunMaking(blob, None if clear_after is None else clearing)
+
+    async def record(self, made: MadeRenditions) -> Recorded:
+        owed = new_id(datetime.now(UTC))
+        rows = await self._execute(
+            _RECORD_OF[made.sort],
+            made.blob_id,
+            [kind.value for kind in made.sort.kinds],
+            made.sort.recipe,
+            *_columns(made.made),
+            made.at,
+            [*made.settled],
+            owed,
+            made.owed,
+            [*made.same_as],
+            made.most_images,
         )
-        self._session.add_all(map(row_of_rendition, made))
-        await self._session.flush()
+        names = {rendition_name(each.kind, each.recipe) for each in made.made}
+        old = {rendition_name(RenditionKind(row.kind), row.number) for row in rows if row.what == "old"}
+        if made.owed is not None and any(row.what == "owed" for row in rows):
+            self._outbox.announce(owed, made.owed, {BLOB_ID: str(made.blob_id)})
+        touched = [(row.id, row.number) for row in rows if row.what == "touched"]
+        return Recorded(touched, old - names)
+
+    async def _execute(self, statement: str, *arguments: object) -> Sequence[Row[Any]]:
+        connection = await self._session.connection()
+        return (await connection.exec_driver_sql(statement, arguments)).all()
+
+
+def _columns(made: Sequence[Rendition]) -> tuple[list[Any], ...]:
+    return (
+        [each.kind.value for each in made],
+        [each.recipe for each in made],
+        [each.format.value for each in made],
+        [each.width for each in made],
+        [each.height for each in made],
+        [each.byte_size for each in made],
+        [each.sha256 for each in made],
+        [each.created_at for each in made],
+    )

@@ -191,21 +191,6 @@ def rendition_from(row: RenditionRow) -> Rendition:
     )
 
 
-def row_of_rendition(rendition: Rendition) -> RenditionRow:
-    """Write a new rendition as a row."""
-    return RenditionRow(
-        blob_id=rendition.blob_id,
-        kind=rendition.kind.value,
-        recipe=rendition.recipe,
-        format=rendition.format.value,
-        width=rendition.width,
-        height=rendition.height,
-        byte_size=rendition.byte_size,
-        sha256=rendition.sha256,
-        created_at=rendition.created_at,
-    )
-
-
 def image_from(row: ImageRow) -> Image:
     """Read a row as the domain sees it."""
     return Image(

@@ -55,7 +55,7 @@ class PostgresUnitOfWork(SqlUnitOfWork):
         await super().__aenter__()
         self.images = PostgresImages(self.session)
         self.blobs = PostgresBlobs(self.session)
-        self.renditions = PostgresRenditions(self.session)
+        self.renditions = PostgresRenditions(self.session, self.outbox)
         self.uploads = PostgresUploads(self.session)
         self.keys = PostgresKeys(self.session)
         return self
