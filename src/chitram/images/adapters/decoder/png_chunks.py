@@ -62,9 +62,14 @@ class Header:
     colour_type: int
     interlaced: bool
 
+    @property
+    def channels(self) -> int:
+        """Samples of a pixel."""
+        return _COLOUR_TYPES[self.colour_type][0]
+
     def row_bytes(self, width: int) -> int:
         """Length of `width` pixels, without the filter byte in front."""
-        return (width * self.bit_depth * _COLOUR_TYPES[self.colour_type][0] + 7) // 8
+        return (width * self.bit_depth * self.channels + 7) // 8
 
 
 def chunks(data: Source) -> Iterator[Chunk]:

@@ -29,7 +29,7 @@ def decode(parts: Iterable[memoryview], header: Header) -> None:
     """
     rows = _Rows(header)
     try:
-        for output in _inflated(parts):
+        for output in inflated(parts):
             if output and rows.complete:
                 break
             rows.take(output)
@@ -39,7 +39,8 @@ def decode(parts: Iterable[memoryview], header: Header) -> None:
         raise CorruptImage("The PNG is truncated: rows are missing.")
 
 
-def _inflated(parts: Iterable[memoryview]) -> Iterator[bytes]:
+def inflated(parts: Iterable[memoryview]) -> Iterator[bytes]:
+    """Inflate the concatenated `parts`, a few rows at a time; raises `zlib.error`."""
     stream = zlib.decompressobj()
     for part in parts:
         for offset in range(0, len(part), _INPUT_BYTES):
@@ -52,18 +53,24 @@ def _inflated(parts: Iterable[memoryview]) -> Iterator[bytes]:
     yield stream.flush()
 
 
+def passes(header: Header) -> Iterator[tuple[int, int, int, int, int, int]]:
+    """Yield the parts in which an image is coded: first column and row, steps of both, columns, rows."""
+    for x, y, step_x, step_y in _ADAM7 if header.interlaced else _ALL_AT_ONCE:
+        columns = (header.width - x + step_x - 1) // step_x
+        rows = (header.height - y + step_y - 1) // step_y
+        if columns > 0 and rows > 0:
+            yield x, y, step_x, step_y, columns, rows
+
+
 class _Rows:
     """Counts rows as they come out of the stream and checks the filter number before each."""
 
     def __init__(self, header: Header) -> None:
         self._passes: list[tuple[int, int]] = []
         self._done = 0
-        for x, y, step_x, step_y in _ADAM7 if header.interlaced else _ALL_AT_ONCE:
-            columns = (header.width - x + step_x - 1) // step_x
-            rows = (header.height - y + step_y - 1) // step_y
-            if columns > 0 and rows > 0:
-                stride = 1 + header.row_bytes(columns)
-                self._passes.append((stride, rows * stride))
+        for *_, columns, rows in passes(header):
+            stride = 1 + header.row_bytes(columns)
+            self._passes.append((stride, rows * stride))
 
     @property
     def complete(self) -> bool:

@@ -13,6 +13,7 @@ from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlug
 
 from chitram.images.adapters.decoder.png_metadata import MAX_INFLATED_BYTES
 from chitram.images.adapters.decoder.source import Source
+from chitram.images.adapters.renderer.raster import is_extreme, samples
 from chitram.images.domain.image import ImageFormat
 
 # Imported by Pillow only when it meets Exif, and a child can open nothing then.
@@ -29,6 +30,8 @@ _TILE_PIXELS = 1 << 20
 _TILE_COLUMNS = 4096
 # Where Pillow leaves the transparent grey as it is coded.
 _BITS = {"L;2": 2, "L;4": 4}
+# What a sample of 1 is in eight bits.
+_LEVELS = {"1": 255, "L;2": 85, "L;4": 17}
 # As gAMA and cHRM have to tell them beside sRGB (PNG 11.3.2.5): white, red, green, blue.
 _GAMMA = 0.45455
 _CHROMATICITY = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
@@ -42,6 +45,7 @@ _READERS: dict[ImageFormat, Callable[[Any], ImageFile.ImageFile]] = {
 
 Size = tuple[int, int]
 Box = tuple[int, int, int, int]
+Crop = Callable[[Box], Image.Image]
 
 
 class Original:
@@ -92,13 +96,12 @@ class Original:
 
         Its mode is L, RGB, LA, RGBA or CMYK. Raises what the libraries raise.
         """
-        image = self._decoded_jpeg(wanted) if self.is_jpeg else self._decoded_png()
-        factors = tuple(
-            max(1, full // (OVERSAMPLING * need)) for full, need in zip(image.size, wanted, strict=True)
-        )
-        if factors == (1, 1) and self.is_jpeg:
-            return image
-        return self._reduced(image, (factors[0], factors[1]))
+        if not self.is_jpeg:
+            crop = self._extreme_png() if is_extreme(self.size) else self._decoded_png()
+            return self._reduced(self.size, crop, _factors(self.size, wanted))
+        image = self._decoded_jpeg(wanted)
+        factors = _factors(image.size, wanted)
+        return image if factors == (1, 1) else self._reduced(image.size, image.crop, factors)
 
     def whole(self) -> Image.Image:
         """Decode at full size, to the same modes as `shrunk`."""
@@ -131,18 +134,37 @@ class Original:
             np.subtract(255, samples, out=samples)
         return Image.fromarray(samples[:, :, 0] if mode == "L" else samples, mode)
 
-    def _decoded_png(self) -> Image.Image:
+    def _decoded_png(self) -> Crop:
         self._image.load()
-        return self._image
+        return self._image.crop
 
-    def _reduced(self, image: Image.Image, factors: Size) -> Image.Image:
+    def _extreme_png(self) -> Crop:
+        """Decode without an image of Pillow's that is as large as the picture."""
+        raster = samples(self._data)
+        if self._raw in _LEVELS:
+            raster *= _LEVELS[self._raw]
+
+        def crop(box: Box) -> Image.Image:
+            left, top, right, bottom = box
+            part = np.ascontiguousarray(raster[top:bottom, left:right])
+            if self._image.mode != "P":
+                return Image.fromarray(part)
+            tile = Image.fromarray(part, "P")
+            # Whoever loads it first uses it up.
+            tile.palette = self._image.palette.copy() if self._image.palette else None
+            tile.info = dict(self._image.info)
+            return tile
+
+        return crop
+
+    def _reduced(self, full: Size, crop: Crop, factors: Size) -> Image.Image:
         """Average blocks of pixels and bring them to a working mode, tile by tile."""
         columns, rows = factors
         canvas: Image.Image | None = None
-        for box in _tiles(image.size, factors):
-            tile = self._working(image.crop(box)).reduce(factors)
+        for box in _tiles(full, factors):
+            tile = self._working(crop(box)).reduce(factors)
             if canvas is None:
-                size = (-(-image.width // columns), -(-image.height // rows))
+                size = (-(-full[0] // columns), -(-full[1] // rows))
                 if tile.size == size:
                     return tile
                 canvas = Image.new(tile.mode, size)
@@ -192,6 +214,12 @@ class Original:
         traceback: TracebackType | None,
     ) -> None:
         self._image.close()
+
+
+def _factors(full: Size, wanted: Size) -> Size:
+    """How many pixels may be averaged along each side, so that enough are left."""
+    columns, rows = (max(1, side // (OVERSAMPLING * need)) for side, need in zip(full, wanted, strict=True))
+    return columns, rows
 
 
 def _tiles(size: Size, factors: Size) -> Iterator[Box]:
