@@ -200,9 +200,10 @@ async def test_work_that_is_taken_from_the_queue_and_never_begun_is_done(
     queue = queues[QueueName.URGENT]
     assert await queue.dequeue() is not None
     # It waits no more, but seems to be there still.
-    for part in ("queued", "active"):
-        await client.lrem(queue.namespace(part), 0, queue.job_id(str(halved)))
-    await client.rpush(queue.namespace("active"), queue.job_id(str(halved)))
+    async with client.pipeline(transaction=True) as pipeline:
+        pipeline.lrem(queue.namespace("queued"), 0, queue.job_id(str(halved)))
+        pipeline.rpush(queue.namespace("active"), queue.job_id(str(halved)))
+        await pipeline.execute()
     await start_worker()
     await jobs.all_done()
     assert {(await jobs.next()).entry_id for _ in range(2)} == {taken, halved}

@@ -22,12 +22,14 @@ from chitram.accounts.adapters.postgres.quotas import PostgresQuotas
 from chitram.accounts.domain.user import Email
 from chitram.images.adapters.postgres.queries import PostgresBlobPlaces, PostgresImageLists
 from chitram.images.adapters.postgres.traces import PostgresTraces
+from chitram.images.domain.rendition import RenditionSort
 from chitram.images.queries import ListedImages
-from chitram.platform.attempts import Attempts, under_way
+from chitram.platform.attempts import Attempts, take, under_way
 from chitram.platform.dead_letters import DeadLetters
 from chitram.platform.owed import owed_to
 from tests.database.plans.conftest import Ask, Asked, plans_of
 from tests.support.crowd import POPULAR
+from tests.support.rendering import made_of
 
 FIRST = UUID(int=0)
 HOUR = timedelta(hours=1)
@@ -329,16 +331,26 @@ async def work_that_is_due(asked: Asked) -> None:
 @by("pk_outbox", rows=20)
 async def work_taken_up_and_ended(asked: Asked) -> None:
     entry_id, kinds = asked.there.entry_id, ["blob.optimise", "image.purge"]
+    await take(asked.database.reader, uuid4(), entry_id, kinds)
     async with asked.database.transactions.begin() as transaction:
         attempts = Attempts(transaction.session, uuid4())
         await transaction.outbox.mark_enqueued([entry_id, uuid4()])
-        await attempts.begin(entry_id, kinds)
         await attempts.renew([entry_id, uuid4()])
         await under_way(transaction.session, [entry_id, uuid4()])
         await attempts.failed(entry_id, "no reason", counts=True)
         await attempts.hand_back(entry_id)
         await transaction.outbox.forget_enqueued([entry_id, uuid4()])
         await transaction.outbox.done(entry_id)
+
+
+@by("pk_blobs", "pk_outbox", "pk_renditions", "pk_images", "ix_images_blob_id", "ix_outbox_payload")
+async def renditions_being_made(asked: Asked) -> None:
+    async with asked.database.transactions.begin() as transaction:
+        repository, blob_id = transaction.renditions, asked.there.blob_id
+        for sort in RenditionSort:
+            await repository.begin(asked.there.entry_id, blob_id, sort, clear_after=HOUR)
+            made = made_of(blob_id, sort, settled=[uuid4()], owed="blob.optimise", same_as=["blob.optimise"])
+            await repository.record(made)
 
 
 @by("ix_outbox_dead", rows=100)
