@@ -60,6 +60,14 @@ async def test_every_step_up_can_be_taken_back_and_again(empty_url: str) -> None
         below = revision
 
 
+async def test_whether_a_schema_is_of_this_release_is_known_without_alembic(empty_url: str) -> None:
+    assert migrations.newest_revision() == REVISIONS[-1]
+    for revision in (None, *REVISIONS):
+        if revision is not None:
+            run_migrations(empty_url, revision)
+        assert await asyncio.to_thread(migrations.is_current, empty_url) is (revision == REVISIONS[-1])
+
+
 async def test_the_bottom_of_the_stairs_is_empty(empty_url: str) -> None:
     run_migrations(empty_url)
     in_thread(migrations.downgrade, empty_url, "base")

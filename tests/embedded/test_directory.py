@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,26 @@ def test_a_disk_that_is_full_is_told(place: Path, mount: Mount, monkeypatch: pyt
     monkeypatch.setattr(directory_module, "_FIRST_START_BYTES", 0)
     with mount(place, "nr_inodes=1"):
         assert f"The disk that holds {place} is full" in refusal(place)
+
+
+def test_who_waits_for_a_start_goes_on_when_it_ends(directory: DataDirectory, place: Path) -> None:
+    waits, happened = threading.Event(), list[str]()
+
+    def wait() -> None:
+        waits.set()
+        DataDirectory(place).await_started()
+        happened.append("went on")
+
+    with directory.starting() as starting:
+        thread = threading.Thread(target=wait)
+        thread.start()
+        waits.wait()
+        happened.append("ended")
+        starting.end()
+        thread.join()
+    assert happened == ["ended", "went on"]
+    DataDirectory(place).await_started()
+
+
+def test_nobody_waits_where_nothing_is_started(place: Path) -> None:
+    DataDirectory(place).await_started()

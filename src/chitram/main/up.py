@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from chitram.platform.embedded.directory import DataDirectory, Running
+from chitram.platform.embedded.directory import DataDirectory, Running, Starting
 from chitram.platform.embedded.errors import StartError
 from chitram.platform.embedded.ports import check_free, free_port
 from chitram.platform.embedded.postgres import DEFAULT_CONNECTIONS, Postgres, ignore_client_variables
@@ -25,6 +25,7 @@ from chitram.platform.embedded.signals import StopRequested, StopSignals
 from chitram.platform.embedded.stack import check_database
 from chitram.platform.embedded.supervisor import Supervisor
 from chitram.platform.embedded.valkey import Valkey
+from chitram.platform.migrations import is_current, upgrade
 from chitram.platform.settings import PREFIX, Settings, data_dir
 
 _READY_SECONDS = 60.0
@@ -40,10 +41,8 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S10
 
 
 def _migrate(database_url: str) -> None:
-    # Alembic takes a third of a second to import, which the first steps need not wait for.
-    from chitram.platform.migrations import upgrade  # noqa: PLC0415 - see above
-
-    upgrade(database_url)
+    if not is_current(database_url):
+        upgrade(database_url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +113,10 @@ class _Up:
 
     def run(self) -> int:
         self._teller.step(f"data directory {self._directory.path}")
-        with self._directory.held():
+        with self._directory.held(), self._directory.starting() as starting:
             try:
                 with suppress(StopRequested, KeyboardInterrupt):
-                    self._start()
+                    self._start(starting)
                     self._signals.hold()
                     self._publish()
                     self._announce()
@@ -131,20 +130,32 @@ class _Up:
         self._teller.step("stopped")
         return 0
 
-    def _start(self) -> None:
+    def _start(self, starting: Starting) -> None:
+        """Begin everything at once; the API and the worker load meanwhile and wait for `starting` to end."""
         self._choose_port()
         self._choose_secret_keys()
-        self._start_postgres()
-        self._start_valkey()
+        servers = [service for service in (self._postgres(), self._valkey()) if service]
+        host, port = _reachable(self._settings.http_host), self._settings.http_port
+        environment = child_environment(self._settings)
+        # Stopped in reverse: the API first, so that nothing new reaches the others.
+        programs = (
+            _child("worker", self._program.worker, environment),
+            _child(
+                "API",
+                self._program.api,
+                environment,
+                ReadyStep(lambda: _answers(host, port), _READY_SECONDS),
+            ),
+        )
+        begun = [(service, self._supervisor.begin(service)) for service in (*servers, *programs)]
+        for service, process in begun[: len(servers)]:
+            self._supervisor.await_ready(service, process)
         self._teller.step("database schema")
         self._program.migrate(self._settings.database_url)
         self._teller.step("API and worker")
-        environment = child_environment(self._settings)
-        # Stopped in reverse: the API first, so that nothing new reaches the others.
-        self._supervisor.start(_child("worker", self._program.worker, environment))
-        host, port = _reachable(self._settings.http_host), self._settings.http_port
-        ready = ReadyStep(lambda: _answers(host, port), _READY_SECONDS)
-        self._supervisor.start(_child("API", self._program.api, environment, ready))
+        starting.end()
+        for service, process in begun[len(servers) :]:
+            self._supervisor.await_ready(service, process)
 
     def _choose_port(self) -> None:
         host, port = self._settings.http_host, self._settings.http_port
@@ -162,26 +173,26 @@ class _Up:
             generated = self._directory.secrets().secret_key
             self._settings = msgspec.structs.replace(self._settings, secret_keys=(generated,))
 
-    def _start_postgres(self) -> None:
+    def _postgres(self) -> Service | None:
         if self._settings.database_url:
             self._teller.step("PostgreSQL of your own (CHITRAM_DATABASE_URL)")
             check_database(self._settings.database_url)
-            return
+            return None
         new = not self._directory.cluster.exists()
         self._teller.step("PostgreSQL, with a new database" if new else "PostgreSQL")
         ignore_client_variables()
         postgres = Postgres(self._directory, connections=connections_of(self._settings))
-        self._supervisor.start(postgres.service)
         self._settings = msgspec.structs.replace(self._settings, database_url=postgres.url)
+        return postgres.service
 
-    def _start_valkey(self) -> None:
+    def _valkey(self) -> Service | None:
         if self._settings.valkey_url:
             self._teller.step("Valkey of your own (CHITRAM_VALKEY_URL)")
-            return
+            return None
         self._teller.step("Valkey")
         valkey = Valkey(self._directory)
-        self._supervisor.start(valkey.service)
         self._settings = msgspec.structs.replace(self._settings, valkey_url=valkey.url)
+        return valkey.service
 
     def _publish(self) -> None:
         settings = self._settings

@@ -56,6 +56,20 @@ class Running(msgspec.Struct, frozen=True):
     processes: dict[str, int]
 
 
+class Starting:
+    """A start under way; it ends with this process at the latest."""
+
+    def __init__(self, lock: int) -> None:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        self._lock: int | None = lock
+
+    def end(self) -> None:
+        """Let those go on who wait."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
 class DataDirectory:
     """One data directory. As root its top lets `nobody` pass; everything below it is private."""
 
@@ -68,6 +82,7 @@ class DataDirectory:
         self._lock = path / "lock"
         self._secrets = path / "secrets.json"
         self._servers = self._run / "servers.json"
+        self._starting = self._run / "starting"
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -143,6 +158,29 @@ class DataDirectory:
         complete = msgspec.structs.replace(read, secret_key=secrets.token_urlsafe(_KEY_BYTES))
         _write_private(self._secrets, msgspec.json.encode(complete))
         return complete
+
+    @contextmanager
+    def starting(self) -> Iterator[Starting]:
+        """Have those who call `await_started` wait: for the end of the start, or else of the block."""
+        try:
+            starting = Starting(os.open(self._starting, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise explained(error, self._starting) from error
+        try:
+            yield starting
+        finally:
+            starting.end()
+
+    def await_started(self) -> None:
+        """Return once the servers of this directory can be used, at once when nobody is starting them."""
+        try:
+            lock = os.open(self._starting, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        finally:
+            os.close(lock)
 
     def publish(self, running: Running) -> None:
         """Write down what runs, for commands on the same machine."""

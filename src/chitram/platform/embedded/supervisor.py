@@ -55,11 +55,20 @@ class Supervisor:
         It stays this supervisor's to stop even when it does not get ready. Raises `StartError`, or
         `StopRequested` when a signal comes first.
         """
+        process = self.begin(service)
+        self.await_ready(service, process)
+        return process
+
+    def begin(self, service: Service) -> Process:
+        """Start a service, like `start`, but wait for nothing."""
         self._check()
         process = service.spawn()
         self._places.append(_Place(service, process))
-        await_ready(service, process, self._check)
         return process
+
+    def await_ready(self, service: Service, process: Process) -> None:
+        """Wait until a service that was begun is ready; raises like `start`."""
+        await_ready(service, process, self._check)
 
     def _check(self) -> None:
         """Raise when there is no use in waiting: on a signal, or when another service has ended."""
