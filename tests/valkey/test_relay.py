@@ -40,10 +40,13 @@ async def test_what_many_commits_owe_waits_for_no_valkey_that_is_away(valkey_url
         proxy.cut_all()
         wanted = entry()
         async with asyncio.timeout(10):
-            while await seen.job(str(wanted.id)) is None:
+            while not await seen.count("queued"):
                 relay.notify([wanted, entry("other")])
                 await relay.drain()
         assert await seen.count("queued") == 1
+        job = await seen.dequeue(1)
+        assert job is not None
+        assert job.key == str(wanted.id)
         await client.flushdb()
         await client.aclose()
         await watching.aclose()

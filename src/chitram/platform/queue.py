@@ -16,7 +16,7 @@ from valkey.asyncio import Valkey
 from valkey.exceptions import ValkeyError
 
 from chitram.platform.outbox import OutboxEntry
-from chitram.platform.valkey import ValkeyGuard, ValkeyUnavailable
+from chitram.platform.valkey import Script, ValkeyGuard, ValkeyUnavailable
 
 # One job function for all kinds: what is to be done stands in the outbox row.
 OUTBOX_JOB = "run_outbox_entry"
@@ -34,25 +34,39 @@ _REFUSED_SECONDS = 1.0
 _PREFIX = "chitram-"
 _MARK = "chitram:queues"
 
-# Takes an entry out of the queue unless it waits there. What is being worked on is only taken out by
-# force. Keys: waiting, active, all that is incomplete, the entry.
-_FORGET = """
+# Takes an entry out of the queue unless it waits there. Keys: waiting, active, all that is incomplete,
+# the entry.
+_FORGET = Script("""
 if redis.call('LPOS', KEYS[1], KEYS[4]) then return 0 end
-if ARGV[1] ~= 'force' and redis.call('LPOS', KEYS[2], KEYS[4]) then return 0 end
 redis.call('LREM', KEYS[2], 0, KEYS[4])
 redis.call('ZREM', KEYS[3], KEYS[4])
 redis.call('DEL', KEYS[4])
 return 1
-"""
+""")
 # Lets an entry wait. Keys: all that is incomplete, the entry, waiting. The longest that the queue may be.
-_OFFER = """
+_OFFER = Script("""
 if redis.call('ZSCORE', KEYS[1], KEYS[2]) then return 0 end
 if redis.call('LLEN', KEYS[3]) >= tonumber(ARGV[1]) then return 0 end
 redis.call('ZADD', KEYS[1], 0, KEYS[2])
 redis.call('RPUSH', KEYS[3], KEYS[2])
 return 1
-"""
-_NO_MOST = 1 << 31
+""")
+# Lets entries wait, also those that only seem to be in the queue. Keys: waiting, active, all that is
+# incomplete, the entries. For each: whether a worker has taken it that is dead.
+_HAND_OVER = Script("""
+for i = 4, #KEYS do
+  local entry = KEYS[i]
+  if not redis.call('LPOS', KEYS[1], entry) then
+    if ARGV[i - 3] == 'dead' or not redis.call('LPOS', KEYS[2], entry) then
+      redis.call('LREM', KEYS[2], 0, entry)
+      redis.call('ZADD', KEYS[3], 0, entry)
+      redis.call('RPUSH', KEYS[1], entry)
+    end
+  end
+end
+""")
+# Entries in one such call, which keeps Valkey from everybody else.
+_BATCH = 100
 
 _log = structlog.get_logger("chitram.worker")
 
@@ -82,7 +96,6 @@ class _Queue(RedisQueue):
 
     def __init__(self, client: Valkey, name: str) -> None:
         super().__init__(cast("Any", client), name=name)
-        self._offer = client.register_script(_OFFER)
         self._refuses = False
 
     async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> Job | None:  # noqa: ARG002, ASYNC109 - SAQ's
@@ -113,7 +126,8 @@ class _Queue(RedisQueue):
 
     async def offer(self, entry_id: str, most: int) -> None:
         """Let an entry wait, unless it is in the queue already, or `most` wait there."""
-        await self._offer([self._incomplete, self.job_id(entry_id), self._queued], [most])
+        keys = [self._incomplete, self.job_id(entry_id), self._queued]
+        await _OFFER.execute(cast("Valkey", self.redis), keys, most)
 
     async def _update(self, job: Job, status: Status | None = None, **_: object) -> None:
         """Say nothing to Valkey: what is under way stands in the outbox."""
@@ -135,7 +149,6 @@ class JobQueues:
         self._client = client
         self._kinds = kinds
         self._queues = {name: _Queue(client, f"{_PREFIX}{name}") for name in QueueName}
-        self._forget = client.register_script(_FORGET)
 
     @property
     def kinds(self) -> Collection[str]:
@@ -154,12 +167,19 @@ class JobQueues:
         return await self._queues[name].count("queued") < MOST_WAITING
 
     async def enqueue(self, entry: OutboxEntry) -> None:
-        """Hand over one entry; a second time while it is there does nothing."""
-        await self._queues[self._kinds[entry.kind]].offer(str(entry.id), _NO_MOST)
-
-    async def enqueue_if_room(self, entry: OutboxEntry) -> None:
-        """Likewise, unless `MOST_WAITING` wait already."""
+        """Hand over one entry, unless `MOST_WAITING` wait already; again while it is there does nothing."""
         await self._queues[self._kinds[entry.kind]].offer(str(entry.id), MOST_WAITING)
+
+    async def hand_over(self, name: QueueName, entries: Sequence[OutboxEntry]) -> None:
+        """Hand over entries that belong to one queue and may only seem to be there."""
+        queue = self._queues[name]
+        parts = [queue.namespace(part) for part in ("queued", "active", "incomplete")]
+        for start in range(0, len(entries), _BATCH):
+            some = entries[start : start + _BATCH]
+            keys = [queue.job_id(str(entry.id)) for entry in some]
+            await _HAND_OVER.execute(
+                self._client, [*parts, *keys], *("dead" if entry.is_abandoned else "" for entry in some)
+            )
 
     async def taken(self, name: QueueName) -> set[UUID]:
         """Entries that were taken out of a queue by a worker, dead or alive, and not brought to an end."""
@@ -167,21 +187,11 @@ class JobQueues:
         ids = await cast("Awaitable[list[bytes]]", self._client.lrange(queue.namespace("active"), 0, -1))
         return {UUID(queue.job_key_from_id(job_id.decode())) for job_id in ids}
 
-    async def forget(self, entry_id: UUID, name: QueueName, *, taken: bool) -> None:
-        """Make room for an entry that only seems to be in a queue. Where it waits, it stays.
-
-        Args:
-            entry_id: of the entry.
-            name: of the queue.
-            taken: also when a worker has taken it, which is known to be dead.
-        """
+    async def forget(self, entry_id: UUID, name: QueueName) -> None:
+        """Make room for an entry that a worker took, which is known to be dead. Where it waits, it stays."""
         queue = self._queues[name]
         parts = [queue.namespace(part) for part in ("queued", "active", "incomplete")]
-        await self._forget([*parts, queue.job_id(str(entry_id))], ["force" if taken else ""])
-
-    def name_of(self, kind: str) -> QueueName:
-        """Where entries of a kind wait."""
-        return self._kinds[kind]
+        await _FORGET.execute(self._client, [*parts, queue.job_id(str(entry_id))])
 
     async def are_whole(self) -> bool:
         """Whether they hold all that they were given since `filled`.
@@ -227,7 +237,7 @@ class QueueRelay:
     async def _enqueue(self, entries: Sequence[OutboxEntry]) -> None:
         async def hand_over(_: Valkey) -> None:
             for entry in entries:
-                await self._queues.enqueue_if_room(entry)
+                await self._queues.enqueue(entry)
 
         with contextlib.suppress(ValkeyUnavailable):
             await self._guard.call(hand_over, seconds=_ENQUEUE_SECONDS)

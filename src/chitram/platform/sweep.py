@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -48,16 +47,12 @@ class Sweep:
         """Hand over what one queue should have, as far as there is room."""
         handed_over = 0
         while await self._queues.has_room(name) and (entries := await self._due(name, lost_at)):
-            await asyncio.gather(*map(self._hand_over, entries))
+            await self._queues.hand_over(name, entries)
             await self._mark(entries)
             handed_over += len(entries)
             if len(entries) < _BATCH:
                 break
         return handed_over
-
-    async def _hand_over(self, entry: OutboxEntry) -> None:
-        await self._queues.forget(entry.id, self._queues.name_of(entry.kind), taken=entry.is_abandoned)
-        await self._queues.enqueue(entry)
 
     async def _forget_dead_workers(self) -> None:
         """Make room for what a worker took from a queue and neither began nor ended."""
@@ -67,7 +62,7 @@ class Sweep:
         self._suspects = {entry_id: self._suspects.get(entry_id, now) for entry_id in idle}
         dead = [entry_id for entry_id, since in self._suspects.items() if now - since >= _SUSPECT_SECONDS]
         for entry_id in dead:
-            await self._queues.forget(entry_id, taken[entry_id], taken=True)
+            await self._queues.forget(entry_id, taken[entry_id])
         if dead:
             async with self._begin() as transaction:
                 await transaction.outbox.forget_enqueued(dead)
