@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
-import pkgutil
 import signal
 import sys
 import time
@@ -105,10 +104,10 @@ def _tell(outcome: Outcome) -> None:
 
 
 def all_lines() -> list[Line]:
-    """The lines of all modules of `benchmarks/lines`."""
+    """The lines of all topics, in their order."""
     found: list[Line] = []
-    for module in pkgutil.iter_modules(line_modules.__path__):
-        found += importlib.import_module(f"{line_modules.__name__}.{module.name}").LINES
+    for topic in line_modules.TOPICS:
+        found += importlib.import_module(f"{line_modules.__name__}.{topic}").LINES
     return found
 
 

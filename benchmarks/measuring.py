@@ -62,9 +62,12 @@ async def _measured(line: Line, plan: Plan, shared: _Shared, seconds_left: float
                 await shared.close()
                 return limited(line, await line.measure())
             return await _compare(line, plan, await shared.sides(line))
-    except Exception as error:  # noqa: BLE001 - the other lines are measured all the same
+    except Exception as error:
         with contextlib.suppress(Exception):
             await shared.close()
+        if (task := asyncio.current_task()) and task.cancelling():
+            # What was stopped half-way has complained of it.
+            raise asyncio.CancelledError from error
         reason = "there was no time for it" if bound.expired() else _said(error)
         return Unmeasured(key=line.key, title=line.title, reason=reason)
 

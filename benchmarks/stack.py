@@ -19,12 +19,14 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chitram.main.up import connections_of
 from chitram.platform.embedded.directory import DataDirectory
+from chitram.platform.embedded.errors import StartError
 from chitram.platform.embedded.postgres import Postgres, ignore_client_variables
 from chitram.platform.embedded.process import Process
 from chitram.platform.embedded.service import Service, await_ready
@@ -158,8 +160,18 @@ async def running_servers() -> AsyncIterator[Servers]:
 async def _running(service: Service) -> AsyncIterator[Process]:
     """Run a server; its probes use a loop of their own, and so a thread."""
     process = service.spawn()
+    given_up = threading.Event()
+
+    def check() -> None:
+        if given_up.is_set():
+            raise StartError(f"{service.name} is not wanted any more.")
+
+    ready = asyncio.ensure_future(asyncio.to_thread(await_ready, service, process, check))
     try:
-        await asyncio.to_thread(await_ready, service, process)
+        await asyncio.shield(ready)
         yield process
     finally:
+        # The thread looks at the process, which therefore ends after it.
+        given_up.set()
+        await asyncio.gather(ready, return_exceptions=True)
         process.stop(service.stop)

@@ -23,8 +23,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 def row_of(outcome: Outcome) -> str:
     """One line about one outcome, for while the others are measured."""
-    row = [cell for cell in _row(outcome) if cell]
-    return "  ".join([row[0].ljust(44), *row[1:]])
+    name, against, least, reached, *_, verdict = _row(outcome)
+    wanted = f"{reached}, at least {least} of {against}" if against else f"{reached}, {least}"
+    return f"{name:60} {verdict:8} {wanted if reached else ''}".rstrip()
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -274,5 +274,6 @@ LINES: list[Line] = [
         against="bare Litestar, one Valkey GET",
         least=0.70,
         sides=_shared_cache,
+        quick=False,
     ),
 ]
