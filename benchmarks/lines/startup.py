@@ -29,7 +29,7 @@ async def _up(site: Site) -> AsyncIterator[tuple[asyncio.subprocess.Process, flo
         str(_JUST),
         "up",
         cwd=_ROOT,
-        env=site.environment | {"PYTHON": sys.executable},
+        env=site.environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

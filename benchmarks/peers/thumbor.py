@@ -7,14 +7,13 @@ import contextlib
 import hashlib
 import os
 import secrets
-import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from benchmarks.load.wrk import asking
-from benchmarks.model import Run
+from benchmarks.model import Run, Sample
 from chitram.platform.embedded.ports import free_port
 from chitram.platform.embedded.process import die_with_parent
 
@@ -40,30 +39,62 @@ SECURITY_KEY = {key!r}
 
 @contextlib.asynccontextmanager
 async def running(originals: Sequence[Path]) -> AsyncIterator[Run]:
-    """Run thumbor over a folder of originals; gives what asks for thumbnails of them in turn.
+    """Run thumbor over a folder of originals; gives what asks for thumbnails of them at random.
 
-    Raises `RuntimeError` when it cannot be installed.
+    Two instances of one process each, both kept busy: of two processes of one instance, the first to
+    wake takes all connections of a few. Raises `RuntimeError` when it cannot be installed.
     """
     program = await _installed()
-    folder, port = originals[0].parent, free_port()
-    configuration = folder.parent / "thumbor.conf"
-    configuration.write_text(_CONFIGURATION.format(folder=str(folder), key=secrets.token_hex()))
-    process = await asyncio.create_subprocess_exec(
-        str(program),
-        *("--ip", "127.0.0.1", "--port", str(port), "--conf", str(configuration)),
-        *("--processes", str(PROCESSES), "--log-level", "error"),
-        preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGTERM),
-    )
-    url = f"http://127.0.0.1:{port}"
+    folder = originals[0].parent
     paths = folder.parent / "thumbor.txt"
     paths.write_text("".join(f"/unsafe/fit-in/{_SIDE}x{_SIDE}/{each.name}\n" for each in originals))
+    configuration = folder.parent / "thumbor.conf"
+    configuration.write_text(_CONFIGURATION.format(folder=str(folder), key=secrets.token_hex()))
+    async with contextlib.AsyncExitStack() as stack:
+        sides = [
+            await stack.enter_async_context(_instance(program, configuration, paths))
+            for _ in range(PROCESSES)
+        ]
+
+        async def run(seconds: float) -> Sample:
+            return _together(await asyncio.gather(*(side(seconds) for side in sides)))
+
+        yield run
+
+
+@contextlib.asynccontextmanager
+async def _instance(program: Path, configuration: Path, paths: Path) -> AsyncIterator[Run]:
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        str(program),
+        *("--ip", "127.0.0.1", "--port", str(port), "--conf", str(configuration), "--log-level", "error"),
+        preexec_fn=partial(die_with_parent, os.getpid()),
+    )
     try:
         await _answering(port, process)
-        yield asking(url, [process.pid], least_bytes=_LEAST_BYTES, connections=_CONNECTIONS, paths=paths)
+        yield asking(
+            f"http://127.0.0.1:{port}",
+            [process.pid],
+            least_bytes=_LEAST_BYTES,
+            connections=_CONNECTIONS // PROCESSES,
+            paths=paths,
+        )
     finally:
         with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+            process.kill()
         await process.wait()
+
+
+def _together(samples: Sequence[Sample]) -> Sample:
+    rate = sum(each.rate for each in samples)
+    return Sample(
+        rate=rate,
+        p95_ms=max(each.p95_ms or 0.0 for each in samples),
+        errors=sum(each.errors for each in samples),
+        cpu_ms=sum((each.cpu_ms or 0.0) * each.rate for each in samples) / rate if rate else None,
+        peak_mib=sum(each.peak_mib or 0.0 for each in samples),
+        load_cores=sum(each.load_cores or 0.0 for each in samples),
+    )
 
 
 async def _answering(port: int, process: asyncio.subprocess.Process) -> None:
