@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -21,7 +21,7 @@ from chitram.images.public import ImageView
 from chitram.kernel.errors import DatabaseUnavailable
 from chitram.platform.settings import Settings
 from chitram.platform.shared_cache.epoch import Epochs, KnownEpoch
-from chitram.platform.valkey import ValkeyGuard, make_valkey
+from chitram.platform.valkey import RunCommand, ValkeyGuard, make_valkey
 
 LIFE_SECONDS = 60
 
@@ -92,6 +92,9 @@ class PatientGuard(ValkeyGuard):
 
     async def call(self, work: Callable[[Valkey], Awaitable[_T]], *, seconds: float) -> _T:
         return await super().call(work, seconds=5 * seconds)
+
+    async def ask_on_run(self, command: RunCommand, *, seconds: float) -> Any:
+        return await super().ask_on_run(command, seconds=5 * seconds)
 
 
 class CacheProcess:

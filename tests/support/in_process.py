@@ -12,7 +12,7 @@ import httpx
 from dishka import Provider, Scope, provide
 from litestar.types import ASGIApp, LifeSpanReceive, LifeSpanScope, LifeSpanSend
 
-from chitram.accounts.public import ANONYMOUS, Authenticator, Principal
+from chitram.accounts.public import ANONYMOUS, Principal, SharedAuthenticator
 from chitram.main.api import make_app
 from chitram.platform.settings import Settings
 
@@ -33,7 +33,7 @@ class People(Provider):
     """Puts the stand-in in the place of the authenticator."""
 
     scope = Scope.APP
-    authenticator = provide(BelievesNames, provides=Authenticator)
+    authenticator = provide(BelievesNames, provides=SharedAuthenticator)
 
 
 def signed_in(user_id: UUID | str) -> dict[str, str]:

@@ -5,9 +5,9 @@ from typing import Any, cast
 
 import pytest
 from litestar.types import HTTPScope, Message, Receive, Scope, Send
-from structlog.testing import capture_logs
 
-from chitram.platform.http.middleware import RequestEnvelope, truncate_address
+from chitram.platform.http.access_log import AccessLog, truncate_address
+from chitram.platform.http.middleware import RequestEnvelope
 
 
 def a_scope(**fields: Any) -> Scope:
@@ -26,14 +26,23 @@ async def receive() -> Any:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-async def call(app: Any, scope: Scope, addresses: str = "truncated") -> list[Message]:
+async def call(app: Any, scope: Scope, access_log: AccessLog | None = None) -> list[Message]:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await RequestEnvelope(app, addresses)(scope, receive, send)
+    await RequestEnvelope(app, access_log)(scope, receive, send)
     return sent
+
+
+async def logged(app: Any, scope: Scope, addresses: str = "truncated") -> dict[str, Any]:
+    """The access line of a request."""
+    lines: list[bytes] = []
+    await call(app, scope, AccessLog("json", addresses, lines.append))
+    [line] = lines
+    found: dict[str, Any] = json.loads(line)
+    return found
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,9 +67,7 @@ async def test_replaces_a_malformed_request_id(given: bytes) -> None:
 
 
 async def test_writes_one_access_line_without_query_or_whole_address() -> None:
-    with capture_logs() as lines:
-        await call(hello, a_scope(path="/a\nb"))
-    [line] = lines
+    line = await logged(hello, a_scope(path="/a\nb"))
     assert line["status"] == 200
     assert line["sent"] == 5
     assert line["path"] == "/a%0Ab"
@@ -70,9 +77,7 @@ async def test_writes_one_access_line_without_query_or_whole_address() -> None:
 
 @pytest.mark.parametrize(("policy", "shown"), [("none", None), ("full", "192.0.2.77")])
 async def test_shows_as_much_of_the_address_as_the_operator_wants(policy: str, shown: str | None) -> None:
-    with capture_logs() as lines:
-        await call(hello, a_scope(), policy)
-    assert lines[0].get("client") == shown
+    assert (await logged(hello, a_scope(), policy)).get("client") == shown
 
 
 async def test_an_escaped_error_is_answered_in_the_one_format() -> None:
@@ -99,9 +104,7 @@ async def test_a_client_that_left_is_logged_as_such() -> None:
     async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
         pass
 
-    with capture_logs() as lines:
-        await call(nothing, a_scope())
-    assert lines[0]["status"] == 499
+    assert (await logged(nothing, a_scope()))["status"] == 499
 
 
 async def test_lets_lifespan_through() -> None:

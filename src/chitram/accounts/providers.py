@@ -10,7 +10,7 @@ from dishka import Provider, Scope, provide
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from chitram.accounts.adapters.access_tokens import JwtAccessTokens
-from chitram.accounts.adapters.authenticator import OncePerRequest, TokenAuthenticator
+from chitram.accounts.adapters.authenticator import TokenAuthenticator
 from chitram.accounts.adapters.emails import read_email
 from chitram.accounts.adapters.passwords import Argon2Hasher, RankedPasswords
 from chitram.accounts.adapters.postgres.audit import PostgresAuditLog, PostgresAuditQueries
@@ -44,7 +44,7 @@ from chitram.accounts.ports import (
     SessionCache,
     SignInLimit,
 )
-from chitram.accounts.public import AuditLog, Authenticator, Quotas
+from chitram.accounts.public import AuditLog, Authenticator, OncePerRequest, Quotas, SharedAuthenticator
 from chitram.accounts.queries import (
     AccountQueries,
     ApiKeyLists,
@@ -158,9 +158,9 @@ class CredentialsProvider(Provider):
             await uses.flush()
 
     @provide
-    def token_authenticator(
+    def shared_authenticator(
         self, tokens: AccessTokens, sessions: CachedSessions, keys: CachedApiKeys, uses: KeyUses, clock: Clock
-    ) -> TokenAuthenticator:
+    ) -> SharedAuthenticator:
         return TokenAuthenticator(tokens, sessions, keys, uses, clock)
 
 

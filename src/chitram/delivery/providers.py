@@ -19,6 +19,7 @@ from chitram.delivery.domain.links import SignedLinks
 from chitram.delivery.entrypoints.image_bytes import ImageBytes
 from chitram.delivery.entrypoints.jobs import PurgeImageJob
 from chitram.delivery.entrypoints.oversight import Oversight
+from chitram.delivery.entrypoints.reads import ReadEndpoints, Reads
 from chitram.delivery.entrypoints.visible import VisibleImages
 from chitram.delivery.ports import Delivery, ImageFiles, ImageReads
 from chitram.images.public import ImageCaches, ImageQueries
@@ -42,15 +43,16 @@ class DeliveryProvider(Provider):
     scope = Scope.APP
     files = provide(ObjectImageFiles, provides=ImageFiles)
     oversight = provide(Oversight)
-    # Of one request, as who makes it.
-    visible = provide(VisibleImages, scope=Scope.REQUEST)
+    visible = provide(VisibleImages)
+    endpoints = provide(ReadEndpoints)
+    reads = provide(Reads)
     purge_image_job = provide(PurgeImageJob)
 
     @provide
     def delivery(self, settings: Settings, stores: ObjectStores) -> Delivery:
         return SENDERS[settings.file_delivery](stores)
 
-    @provide(scope=Scope.REQUEST)
+    @provide
     def image_bytes(
         self,
         visible: VisibleImages,

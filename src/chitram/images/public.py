@@ -48,6 +48,9 @@ __all__ = [
 ]
 
 
+_SIZES = tuple(kind.value for kind in THUMBNAIL_SIDES)
+
+
 class ThumbnailBody(msgspec.Struct, frozen=True):
     """One thumbnail: sides in pixels, size in bytes."""
 
@@ -115,7 +118,7 @@ def image_path(image_id: UUID) -> str:
 
 def image_body(view: ImageView) -> ImageBody:
     """Turn a view into the body that clients get."""
-    thumbnails = _thumbnails(view)
+    path = image_path(view.id)
     is_ready = view.processing == Processing.READY
     return ImageBody(
         id=view.id,
@@ -126,11 +129,11 @@ def image_body(view: ImageView) -> ImageBody:
         height=view.height,
         checksum=view.checksum,
         visibility=view.visibility,
-        url=f"{image_path(view.id)}/file",
+        url=f"{path}/file",
         processing=view.processing,
         thumbnail_ready=is_ready,
-        thumbnail_url=f"{image_path(view.id)}/thumbnail" if is_ready else None,
-        thumbnails=thumbnails,
+        thumbnail_url=f"{path}/thumbnail" if is_ready else None,
+        thumbnails=_thumbnails(view, path),
         owner_id=view.owner_id,
         expires_at=view.expires_at,
         created_at=view.created_at,
@@ -138,16 +141,16 @@ def image_body(view: ImageView) -> ImageBody:
     )
 
 
-def _thumbnails(view: ImageView) -> dict[str, ThumbnailBody]:
+def _thumbnails(view: ImageView, path: str) -> dict[str, ThumbnailBody]:
     """The thumbnails that are there, by the name of their size, smallest first."""
     made = {rendition.kind: rendition for rendition in view.renditions}
     return {
-        kind.value: ThumbnailBody(
-            url=f"{image_path(view.id)}/thumbnail?size={kind.value}",
-            width=made[kind].width,
-            height=made[kind].height,
-            file_size=made[kind].file_size,
+        size: ThumbnailBody(
+            url=f"{path}/thumbnail?size={size}",
+            width=found.width,
+            height=found.height,
+            file_size=found.file_size,
         )
-        for kind in THUMBNAIL_SIDES
-        if kind in made
+        for size in _SIZES
+        if (found := made.get(size))
     }

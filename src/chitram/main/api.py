@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,26 +18,25 @@ from litestar import Litestar
 from litestar.datastructures import Headers
 from litestar.types import ASGIApp, ControllerRouterHandler, Scope
 
-from chitram.accounts.adapters.authenticator import TokenAuthenticator
 from chitram.accounts.entrypoints.api_keys import ApiKeysController
 from chitram.accounts.entrypoints.http import AuthController
-from chitram.accounts.public import Authenticator, principal_of
+from chitram.accounts.public import Authenticator, account_of
 from chitram.accounts.use_cases.register_user import RegisterUser
 from chitram.accounts.use_cases.sign_in import SignIn
 from chitram.delivery.entrypoints.http import HANDLERS as DELIVERY_HANDLERS
-from chitram.delivery.ports import Delivery, ImageReads
+from chitram.delivery.entrypoints.reads import Reads, ReadsFirst
 from chitram.images.entrypoints.http import ImagesController
 from chitram.images.entrypoints.owning import HANDLERS as OWNING_HANDLERS
 from chitram.images.entrypoints.slots import UploadSlots
 from chitram.images.entrypoints.uploads import UploadsController
 from chitram.images.use_cases.delete_image import DeleteImage
 from chitram.images.use_cases.upload_image import UploadImage
-from chitram.kernel.errors import ChitramError
 from chitram.main.container import make_container
 from chitram.main.stores import require_stores
 from chitram.platform.embedded.errors import StartError
 from chitram.platform.embedded.ports import check_free
 from chitram.platform.embedded.process import die_with_parent
+from chitram.platform.http.access_log import AccessLog
 from chitram.platform.http.body import DrainUnread
 from chitram.platform.http.client_address import ClientAddress
 from chitram.platform.http.docs import docs_handlers, openapi_document
@@ -44,10 +44,9 @@ from chitram.platform.http.errors import EXCEPTION_HANDLERS
 from chitram.platform.http.health import HealthController
 from chitram.platform.http.listener import drop_stalled_clients
 from chitram.platform.http.middleware import RequestEnvelope
-from chitram.platform.http.rate_limits import RateLimiting
-from chitram.platform.logging import configure_logging
+from chitram.platform.http.rate_limits import Metering, RateLimiting
+from chitram.platform.logging import OUTPUT, configure_logging
 from chitram.platform.networks import Networks
-from chitram.platform.rate_limits.limits import RateLimits
 from chitram.platform.settings import Settings, load_settings
 from chitram.platform.slot_locks import SlotLocks
 from chitram.platform.spool import make_spool
@@ -80,31 +79,21 @@ def make_app(settings: Settings, *others: Provider) -> ASGIApp:
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=None,
         logging_config=None,
-        middleware=[
-            RateLimiting(
-                lambda: container.get(RateLimits),
-                Networks(settings.rate_limit_allow),
-                _account_of,
-            )
-        ],
+        middleware=[RateLimiting(lambda: container.get(Metering), _account_of)],
         lifespan=[lambda _: _lifespan(container, settings)],
         # Bodies are read by hand, under limits of their own.
         request_max_body_size=None,
     )
     setup_dishka(container, app)
+    reading = ReadsFirst(app, lambda: container.get(Reads))
     # Outside the envelope, so that the access line does not wait for what is thrown away.
-    served = DrainUnread(RequestEnvelope(app, settings.log_addresses))
+    served = DrainUnread(RequestEnvelope(reading, AccessLog.from_settings(settings)))
     return ClientAddress(served, Networks(settings.trusted_proxies), settings.forwarded_header)
 
 
 async def _account_of(scope: Scope) -> str | None:
-    """Name the account whose credentials a request brings; whether they are good is said elsewhere."""
     container: AsyncContainer = scope["state"]["dishka_container"]
-    try:
-        principal = await principal_of(Headers.from_scope(scope), await container.get(Authenticator))
-    except ChitramError:
-        return None
-    return str(principal.user_id) if principal.user_id else None
+    return await account_of(Headers.from_scope(scope), await container.get(Authenticator))
 
 
 @asynccontextmanager
@@ -114,13 +103,10 @@ async def _lifespan(container: AsyncContainer, settings: Settings) -> AsyncItera
         for needed in (
             UploadImage,
             DeleteImage,
-            ImageReads,
-            TokenAuthenticator,
+            Reads,
             RegisterUser,
             SignIn,
-            Delivery,
             UploadSlots,
-            RateLimits,
         ):
             await container.get(needed)
     except Exception as error:
@@ -132,6 +118,7 @@ async def _lifespan(container: AsyncContainer, settings: Settings) -> AsyncItera
     yield
     hardening.cancel()
     await container.close()
+    OUTPUT.flush()
 
 
 async def _drop_stalled_clients(seconds: float) -> None:
@@ -149,7 +136,15 @@ def app_of_worker(*others: Provider) -> ASGIApp:
         signal.signal(number, signal.SIG_DFL)
     settings = load_settings()
     configure_logging(settings)
-    return make_app(settings, *others)
+    app = make_app(settings, *others)
+    _spare_from_collection()
+    return app
+
+
+def _spare_from_collection() -> None:
+    """Leave out of every search for garbage what is there for good: it would halt requests for longer."""
+    gc.collect()
+    gc.freeze()
 
 
 def document() -> dict[str, object]:

@@ -36,7 +36,9 @@ from chitram.platform.health import Health
 from chitram.platform.http.cursors import PURPOSE as CURSOR_PURPOSE
 from chitram.platform.http.cursors import Cursors
 from chitram.platform.http.limits import BodyLimits, SendLimits
+from chitram.platform.http.rate_limits import Metering
 from chitram.platform.loops import beside, repeat
+from chitram.platform.networks import Networks
 from chitram.platform.objects.registry import ObjectStores, stores_from_settings
 from chitram.platform.outbox import LeftToSweep, Relay
 from chitram.platform.queue import JobQueues, QueueRelay
@@ -138,6 +140,10 @@ class PlatformProvider(Provider):
         await shared.connect()
         yield RateLimits(policies_from_settings(settings), shared, LocalLimiter())
         await shared.aclose()
+
+    @provide
+    def metering(self, limits: RateLimits, settings: Settings) -> Metering:
+        return Metering(limits, Networks(settings.rate_limit_allow))
 
     @provide
     def queues(self, client: Valkey) -> JobQueues:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 IPAddress = IPv4Address | IPv6Address
@@ -12,8 +13,12 @@ _LONGEST_ADDRESS = 45  # of IPv6 with an IPv4 tail
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
 
+@lru_cache(4096)
 def parse_address(text: str) -> IPAddress | None:
-    """Read an address without zone; one of IPv4 mapped to IPv6 is the IPv4 address. None when malformed."""
+    """Read an address without zone; one of IPv4 mapped to IPv6 is the IPv4 address. None when malformed.
+
+    Connections come from the same addresses again and again, so the last few thousand are remembered.
+    """
     if len(text) > _LONGEST_ADDRESS or "%" in text:
         return None
     try:

@@ -17,19 +17,21 @@ from valkey.asyncio.connection import AbstractConnection
 from valkey.exceptions import NoScriptError, ResponseError, ValkeyError
 
 from chitram.platform.settings import Settings
+from chitram.platform.valkey_pipe import LAG_SECONDS, Pipe
 
 CONNECT_SECONDS = 1.0
 COMMAND_SECONDS = 2.0
 OPEN_SECONDS = 1.0
 # Far more than a server in health lets anyone wait, and still little for a request.
 TURN_SECONDS = 0.2
-# A timer this late says that the event loop was held up, not that the server was slow.
-_LAG_SECONDS = 0.01
 # Each call at a time has a connection of its own; more would only wait for each other's processor.
 _CALLS_AT_ONCE = 32
 
 _RUN_ID = "chitram_run_id"
 _RUN_ID_LINE = re.compile(rb"^run_id:([0-9a-zA-Z]+)\r?$", re.MULTILINE)
+
+# Makes the words of a command out of the id of the run of the server that gets it.
+RunCommand = Callable[[str], tuple[str | bytes | int, ...]]
 
 _T = TypeVar("_T")
 
@@ -66,7 +68,7 @@ async def _greet(connection: AbstractConnection) -> None:
             vars(connection)[_RUN_ID] = found[1].decode()
 
 
-async def execute_on_run(client: Valkey, command: Callable[[str], Sequence[str | bytes | int]]) -> Any:  # noqa: ANN401 - as various as commands
+async def execute_on_run(client: Valkey, command: RunCommand) -> Any:  # noqa: ANN401 - as various as commands
     """Send a command that is made for the very run of the server that gets it.
 
     A server that is started again, or another that takes its place, has another run id, even when
@@ -81,12 +83,26 @@ async def execute_on_run(client: Valkey, command: Callable[[str], Sequence[str |
     pool = client.connection_pool
     connection = await pool.get_connection("")  # type: ignore[no-untyped-call]  # valkey-py leaves it so
     try:
-        if (run := vars(connection)[_RUN_ID]) is None:
-            raise ValkeyError("the server does not tell its run id")
-        await connection.send_command(*command(run))
+        await connection.send_command(*command(_run_of(connection)))
         return await connection.read_response()
     finally:
         await pool.release(connection)
+
+
+def _run_of(connection: AbstractConnection) -> str:
+    if (run := vars(connection)[_RUN_ID]) is None:
+        raise ValkeyError("the server does not tell its run id")
+    return str(run)
+
+
+async def _open_pipe(client: Valkey) -> Pipe:
+    pool = client.connection_pool
+    connection = await pool.get_connection("")  # type: ignore[no-untyped-call]  # valkey-py leaves it so
+    try:
+        return Pipe(connection, pool, _run_of(connection))
+    except BaseException:
+        await pool.release(connection)
+        raise
 
 
 class Script:
@@ -113,7 +129,7 @@ class Script:
     ) -> Any:  # noqa: ANN401 - as various as scripts
         """Run it on keys made out of the run id, as `execute_on_run` does with a command."""
 
-        def command(verb: str, script: str, run: str) -> Sequence[str | bytes | int]:
+        def command(verb: str, script: str, run: str) -> tuple[str | bytes | int, ...]:
             named = keys(run)
             return (verb, script, len(named), *named, *arguments)
 
@@ -150,6 +166,8 @@ class ValkeyGuard:
         self._probing = False
         self._retry_at = 0.0
         self._abandoned: set[asyncio.Future[Any]] = set()
+        self._pipe: Pipe | None = None
+        self._opening = asyncio.Lock()
 
     async def call(self, work: Callable[[Valkey], Awaitable[_T]], *, seconds: float) -> _T:
         """Return what `work` makes of the client. Raises `ValkeyUnavailable`.
@@ -172,6 +190,30 @@ class ValkeyGuard:
             return await self._attempt(work, seconds)
         finally:
             self._probing = False
+
+    async def ask_on_run(self, command: RunCommand, *, seconds: float) -> Any:  # noqa: ANN401 - as various as commands
+        """Return the answer to one command, as `execute_on_run` does; for those of which there are many.
+
+        They share one connection, and need neither a turn nor a task. Raises `ValkeyUnavailable`.
+        """
+        pipe = self._pipe
+        if pipe is None or not pipe.is_open or not self._closed:
+            return await self.call(lambda client: self._ask_anew(client, command, seconds), seconds=seconds)
+        try:
+            return await pipe.ask(command(pipe.run), seconds)
+        except (ValkeyError, OSError) as error:
+            self._fail(error)
+            raise ValkeyUnavailable(str(error)) from error
+
+    async def _ask_anew(self, client: Valkey, command: RunCommand, seconds: float) -> Any:  # noqa: ANN401 - see above
+        async with self._opening:
+            old, self._pipe = self._pipe, None
+            if old is None or not old.is_open:
+                if old:
+                    await old.give_back()
+                old = await _open_pipe(client)
+            pipe = self._pipe = old
+        return await pipe.ask(command(pipe.run), seconds)
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -234,6 +276,6 @@ async def _finishes(task: asyncio.Future[_T], seconds: float) -> bool:
         done, _ = await asyncio.wait((task,), timeout=seconds)
         if done:
             return True
-        if time.monotonic() - due < _LAG_SECONDS:
+        if time.monotonic() - due < LAG_SECONDS:
             return False
     return False

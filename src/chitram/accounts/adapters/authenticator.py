@@ -11,13 +11,12 @@ from chitram.accounts.domain.principal import ANONYMOUS, Principal, Scope
 from chitram.accounts.ports import AccessTokens, KeyUses
 from chitram.accounts.queries import ApiKeyQueries, SessionQueries
 from chitram.kernel.clock import Clock
-from chitram.kernel.errors import ChitramError
 
 _SCHEME: Final = "bearer"
 
 
 class TokenAuthenticator:
-    """`Authenticator` by what was issued here: JSON Web Tokens of sessions, and API keys."""
+    """`SharedAuthenticator` by what was issued here: JSON Web Tokens of sessions, and API keys."""
 
     def __init__(
         self, tokens: AccessTokens, sessions: SessionQueries, keys: ApiKeyQueries, uses: KeyUses, clock: Clock
@@ -59,26 +58,6 @@ class TokenAuthenticator:
             scopes=key.scopes,
             api_key_id=key.key_id,
         )
-
-
-class OncePerRequest:
-    """Remembers for one request who makes it: its limit and its route both ask."""
-
-    def __init__(self, authenticator: TokenAuthenticator) -> None:
-        self._authenticator = authenticator
-        self._asked: tuple[str | None, str | None] | None = None
-        self._found: Principal | ChitramError = ANONYMOUS
-
-    async def principal(self, authorization: str | None, api_key: str | None) -> Principal:
-        if self._asked != (authorization, api_key):
-            try:
-                self._found = await self._authenticator.principal(authorization, api_key)
-            except ChitramError as error:
-                self._found = error
-            self._asked = (authorization, api_key)
-        if isinstance(self._found, ChitramError):
-            raise self._found
-        return self._found
 
 
 def _credentials(authorization: str | None, api_key: str | None) -> str | None:

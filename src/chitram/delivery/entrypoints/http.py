@@ -1,29 +1,25 @@
-"""Reading one image over HTTP: its metadata and its bytes."""
+"""Reading one image over HTTP, as the framework routes and describes it; `reads.py` answers."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from dishka.integrations.litestar import FromDishka, inject
-from litestar import MediaType, Response, route
+from litestar import MediaType, Request, Response, route
 from litestar.types import ASGIApp, ControllerRouterHandler
 
-from chitram.delivery import representations
-from chitram.delivery.domain.accept import names_media_type
-from chitram.delivery.domain.caching import cache_control, metadata_cache_control, rendition_cache_control
+from chitram.accounts.public import Authenticator
 from chitram.delivery.entrypoints import openapi
-from chitram.delivery.entrypoints.image_bytes import ImageBytes, Resource
 from chitram.delivery.entrypoints.links import create_link
-from chitram.delivery.entrypoints.visible import AnyRequest, VisibleImages
-from chitram.images.public import THUMBNAIL_SIDES, ImageBody, RenditionKind
-from chitram.kernel.errors import InvalidRequest
-from chitram.platform.http.headers import joined_lines
+from chitram.delivery.entrypoints.reads import ReadEndpoints
+from chitram.images.public import ImageBody, RenditionKind
+from chitram.platform.http.head import RequestHead
 from chitram.platform.http.openapi import MAY_SIGN_IN, READ_METHODS, reads
 from chitram.platform.http.rate_limits import RATE_LIMIT
 from chitram.platform.rate_limits.policy import READS
 
-_WEBP = "image/webp"
+AnyRequest = Request[Any, Any, Any]
+
 # Handlers of their own, for Litestar does not let two controllers share a path.
 _IMAGE = "/api/v1/images/{image_id:str}"
 _TAGS = ["images"]
@@ -43,18 +39,13 @@ _TAGS = ["images"]
 async def metadata(
     request: AnyRequest,
     image_id: Annotated[str, openapi.IMAGE_ID],
-    visible: FromDishka[VisibleImages],
+    endpoints: FromDishka[ReadEndpoints],
+    authenticator: FromDishka[Authenticator],
 ) -> Response[ImageBody]:
     """Describe an image."""
-    seen = await visible.find(request, image_id)
-    encoded = Response(
-        seen.image.body,
-        media_type=MediaType.JSON,
-        headers={
-            "cache-control": metadata_cache_control(seen.view.visibility),
-            "x-cache": seen.x_cache.value,
-        },
-    )
+    answer = await endpoints.metadata(RequestHead(request.scope), authenticator, image_id)
+    fields = {name.decode(): value.decode() for name, value in answer.fields}
+    encoded = Response(answer.body, media_type=MediaType.JSON, headers=fields)
     return cast("Response[ImageBody]", encoded)
 
 
@@ -73,10 +64,11 @@ async def metadata(
 async def file(
     request: AnyRequest,
     image_id: Annotated[str, openapi.IMAGE_ID],
-    image_bytes: FromDishka[ImageBytes],
+    endpoints: FromDishka[ReadEndpoints],
+    authenticator: FromDishka[Authenticator],
 ) -> ASGIApp:
     """Send the stored bytes of an image, or have them sent by the proxy or the store."""
-    return await image_bytes.answer(request, image_id, _FILE)
+    return await endpoints.file(RequestHead(request.scope), authenticator, image_id)
 
 
 @route(
@@ -94,11 +86,12 @@ async def file(
 async def thumbnail(
     request: AnyRequest,
     image_id: Annotated[str, openapi.IMAGE_ID],
-    image_bytes: FromDishka[ImageBytes],
-    size: Annotated[str, openapi.THUMBNAIL_SIZE] = RenditionKind.MEDIUM.value,
+    endpoints: FromDishka[ReadEndpoints],
+    authenticator: FromDishka[Authenticator],
+    size: Annotated[str, openapi.THUMBNAIL_SIZE] = RenditionKind.MEDIUM.value,  # noqa: ARG001 - described
 ) -> ASGIApp:
     """Send a thumbnail: 150, 300 or 600 pixels on its longest side, or as many as the image has."""
-    return await image_bytes.answer(request, image_id, _thumbnail_of(size))
+    return await endpoints.thumbnail(RequestHead(request.scope), authenticator, image_id)
 
 
 @route(
@@ -116,40 +109,15 @@ async def thumbnail(
 async def optimised(
     request: AnyRequest,
     image_id: Annotated[str, openapi.IMAGE_ID],
-    image_bytes: FromDishka[ImageBytes],
+    endpoints: FromDishka[ReadEndpoints],
+    authenticator: FromDishka[Authenticator],
 ) -> ASGIApp:
     """Send an image as it looks, in the fewest bytes there are for this client.
 
     WebP goes only to those whose `Accept` names it. Where fewer bytes are not to be had without
     being seen, the stored file is sent.
     """
-    takes_webp = names_media_type(joined_lines(request, "accept"), _WEBP)
-    return await image_bytes.answer(request, image_id, _OPTIMISED[takes_webp])
+    return await endpoints.optimised(RequestHead(request.scope), authenticator, image_id)
 
 
-def _thumbnail_of(size: str) -> Resource:
-    if (found := _THUMBNAILS.get(size)) is None:
-        sizes = [*_THUMBNAILS]
-        raise InvalidRequest("size is small, medium or large.", details={"field": "size", "allowed": sizes})
-    return found
-
-
-_FILE = Resource(find=VisibleImages.find_file, choose=representations.original, cache_control=cache_control)
-_THUMBNAILS = {
-    kind.value: Resource(
-        find=VisibleImages.find,
-        choose=partial(representations.thumbnail, kind=kind),
-        cache_control=rendition_cache_control,
-    )
-    for kind in THUMBNAIL_SIDES
-}
-_OPTIMISED = {
-    takes_webp: Resource(
-        find=VisibleImages.find,
-        choose=partial(representations.optimised, takes_webp=takes_webp),
-        cache_control=rendition_cache_control,
-        vary="Accept",
-    )
-    for takes_webp in (True, False)
-}
 HANDLERS: list[ControllerRouterHandler] = [metadata, file, thumbnail, optimised, create_link]

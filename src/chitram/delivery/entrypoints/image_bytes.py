@@ -9,14 +9,17 @@ import msgspec
 import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from chitram.accounts.public import Principal
 from chitram.delivery.entrypoints.send import CONDITIONS, SendObject
-from chitram.delivery.entrypoints.visible import AnyRequest, Seen, VisibleImages
+from chitram.delivery.entrypoints.visible import Seen, VisibleImages
 from chitram.delivery.ports import Delivery, ImageFiles, ObjectMissing
 from chitram.delivery.representations import Representation
 from chitram.images.public import ImageView
 from chitram.kernel.clock import Clock
-from chitram.platform.http.headers import joined_lines
+from chitram.platform.http.head import RequestHead
 from chitram.platform.http.limits import SendLimits
+
+_CONDITIONS = {name.encode(): name for name in CONDITIONS}
 
 _log = structlog.get_logger("chitram.delivery")
 
@@ -25,13 +28,13 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     """What is sent at an address of an image.
 
     Attributes:
-        find: reads the image as far as whoever makes the request may see it here.
+        find: reads the image as far as the viewer may see it here.
         choose: the representation to send; raises what there is to say when there is none.
         cache_control: of a visibility, an end and the time.
         vary: request headers that choose between representations.
     """
 
-    find: Callable[[VisibleImages, AnyRequest, str], Awaitable[Seen]]
+    find: Callable[[VisibleImages, RequestHead, Principal, str], Awaitable[Seen]]
     choose: Callable[[ImageView], Representation]
     cache_control: Callable[[str, datetime | None, datetime], str]
     vary: str | None = None
@@ -65,28 +68,32 @@ class ImageBytes:
         self._clock = clock
         self._limits = limits
 
-    async def answer(self, request: AnyRequest, image_id: str, resource: Resource) -> ASGIApp:
+    async def answer(
+        self, head: RequestHead, viewer: Principal, image_id: str, resource: Resource
+    ) -> ASGIApp:
         """Answer GET or HEAD of a resource of an image. Raises `ImageNotFound` and what `choose` does."""
-        seen = await resource.find(self._visible, request, image_id)
+        seen = await resource.find(self._visible, head, viewer, image_id)
         chosen = resource.choose(seen.view)
 
         async def send_chosen(scope: Scope, receive: Receive, send: Send) -> None:
             try:
-                await self._sending(request, resource, seen, chosen)(scope, receive, send)
+                await self._sending(head, resource, seen, chosen)(scope, receive, send)
             except ObjectMissing:
-                again = await self._latest_answer(request, image_id, resource)
+                again = await self._latest_answer(head, viewer, image_id, resource)
                 await again(scope, receive, send)
 
         return send_chosen
 
-    async def _latest_answer(self, request: AnyRequest, image_id: str, resource: Resource) -> ASGIApp:
+    async def _latest_answer(
+        self, head: RequestHead, viewer: Principal, image_id: str, resource: Resource
+    ) -> ASGIApp:
         """Answer with what has taken the place of something missing, or with 503 if nothing has."""
-        seen = await resource.find(self._latest, request, image_id)
+        seen = await resource.find(self._latest, head, viewer, image_id)
         chosen = resource.choose(seen.view)
 
         async def send_latest(scope: Scope, receive: Receive, send: Send) -> None:
             try:
-                await self._sending(request, resource, seen, chosen)(scope, receive, send)
+                await self._sending(head, resource, seen, chosen)(scope, receive, send)
             except ObjectMissing:
                 _log.error("object missing", blob=str(chosen.blob_id), key=chosen.key, store=chosen.shard)
                 raise
@@ -94,7 +101,7 @@ class ImageBytes:
         return send_latest
 
     def _sending(
-        self, request: AnyRequest, resource: Resource, seen: Seen, chosen: Representation
+        self, head: RequestHead, resource: Resource, seen: Seen, chosen: Representation
     ) -> SendObject:
         view = seen.view
         return SendObject(
@@ -105,8 +112,8 @@ class ImageBytes:
             last_modified=chosen.last_modified,
             filename=chosen.filename,
             cache_control=resource.cache_control(view.visibility, view.expires_at, self._clock.now()),
-            method=request.method,
-            headers={name: value for name in CONDITIONS if (value := joined_lines(request, name))},
+            method=head.method,
+            headers=head.lines(_CONDITIONS),
             seconds=self._limits.seconds,
             vary=resource.vary,
             hand_over=lambda: self._delivery.hand_over(chosen, seen.seconds),

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from dishka.integrations.litestar import FromDishka, inject
-from litestar import Response, post
+from litestar import Request, Response, post
 
-from chitram.accounts.public import Scope
+from chitram.accounts.public import Authenticator, Scope, principal_of
 from chitram.delivery.domain.links import LONGEST_SECONDS, SignedLinks
 from chitram.delivery.entrypoints import openapi
 from chitram.delivery.entrypoints.oversight import Oversight
-from chitram.delivery.entrypoints.visible import AnyRequest, VisibleImages
+from chitram.delivery.entrypoints.visible import VisibleImages
 from chitram.images.public import image_body, require_owner
 from chitram.kernel.clock import Clock
+from chitram.platform.http.head import RequestHead
 from chitram.platform.http.json import read_json
 from chitram.platform.http.openapi import SIGNED_IN
 from chitram.platform.http.rate_limits import RATE_LIMIT
@@ -47,8 +48,9 @@ class LinkBody(msgspec.Struct, frozen=True):
 )
 @inject
 async def create_link(
-    request: AnyRequest,
+    request: Request[Any, Any, Any],
     image_id: Annotated[str, openapi.IMAGE_ID],
+    authenticator: FromDishka[Authenticator],
     visible: FromDishka[VisibleImages],
     links: FromDishka[SignedLinks],
     oversight: FromDishka[Oversight],
@@ -59,11 +61,12 @@ async def create_link(
     Only the owner of the image and administrators may. A link works no longer than its image lives,
     but longer than the key it was made with, which therefore has to be one for writing.
     """
-    seen = await visible.find(request, image_id)
-    require_owner(seen.view.owner_id, seen.viewer, Scope.WRITE)
+    viewer = await principal_of(request.headers, authenticator)
+    seen = await visible.find(RequestHead(request.scope), viewer, image_id)
+    require_owner(seen.view.owner_id, viewer, Scope.WRITE)
     wanted = await read_json(request.receive, LinkRequest)
     expires_at = _end(wanted.expires_in, seen.view.expires_at, clock.now())
-    await oversight.record(seen.viewer, "image.link", seen.view, expires_at=expires_at.isoformat())
+    await oversight.record(viewer, "image.link", seen.view, expires_at=expires_at.isoformat())
     url = links.make(seen.view.id, image_body(seen.view).url, expires_at)
     return Response(LinkBody(url, expires_at), status_code=201, headers={"cache-control": "no-store"})
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable
+from functools import lru_cache
 from typing import Literal, cast
 
 from litestar.enums import ScopeType
@@ -42,14 +44,29 @@ class ClientAddress:
         self._trusted = trusted
         self._header = header
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == ScopeType.HTTP and scope["client"]:
             host, port = scope["client"]
-            peer = parse_address(host)
-            if peer is not None:
-                client = client_address(peer, _lines(scope, self._header), self._trusted, self._header)
-                scope = cast("Scope", {**scope, "client": (str(client), port if client == peer else 0)})
-        await self._app(scope, receive, send)
+            client = self._client_of(host, scope)
+            if client is not None and client != host:
+                is_peer = client == _text(host)
+                scope = cast("Scope", {**scope, "client": (client, port if is_peer else 0)})
+        return self._app(scope, receive, send)
+
+    def _client_of(self, host: str, scope: Scope) -> str | None:
+        if not self._trusted:
+            return _text(host)
+        peer = parse_address(host)
+        if peer is None:
+            return None
+        return str(client_address(peer, _lines(scope, self._header), self._trusted, self._header))
+
+
+@lru_cache(4096)
+def _text(host: str) -> str | None:
+    """An address in its usual form; None for what is none."""
+    address = parse_address(host)
+    return None if address is None else str(address)
 
 
 def client_address(

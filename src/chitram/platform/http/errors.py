@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 import structlog
-from litestar import Request, Response
+from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException
+from litestar.serialization import encode_json
 from litestar.types import ExceptionHandlersMap
 
 from chitram.kernel.errors import Category, ChitramError, InvalidRequest
+from chitram.platform.http.answers import JsonAnswer
 
 STATUS = {
     Category.INVALID: HTTPStatus.BAD_REQUEST,
@@ -82,17 +84,25 @@ def error_headers(error: ChitramError) -> dict[str, str]:
     return headers
 
 
-def _refuse(_: Request[Any, Any, Any], error: ChitramError) -> Response[ErrorBody]:
-    return Response(
-        error_body(error),
-        status_code=error_status(error),
-        headers={**error_headers(error), "cache-control": "no-store"},
-    )
+def answer_to(error: Exception) -> JsonAnswer:
+    """The answer that tells a client of an error; an unexpected one is logged."""
+    if not isinstance(error, ChitramError):
+        _log.error("unexpected error", exc_info=error)
+        error = ChitramError()
+    headers = {**error_headers(error), "cache-control": "no-store"}
+    fields = tuple((name.encode(), value.encode()) for name, value in headers.items())
+    return JsonAnswer(encode_json(error_body(error)), fields, error_status(error))
 
 
-def _refuse_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:
+def _refuse(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    answer = answer_to(error)
+    headers = {name.decode(): value.decode() for name, value in answer.fields}
+    return Response(answer.body, status_code=answer.status, headers=headers, media_type=MediaType.JSON)
+
+
+def _refuse_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _fail(request, error)
+        return _refuse(request, error)
     code = _FRAMEWORK_CODES.get(HTTPStatus(error.status_code), "REQUEST_REFUSED")
     fields = [
         {"field": str(item.get("key", "")), "message": str(item.get("message", ""))}
@@ -107,18 +117,8 @@ def _refuse_framework(request: Request[Any, Any, Any], error: HTTPException) -> 
     )
 
 
-def _fail(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
-    _log.error("unexpected error", exc_info=error)
-    unexpected = ChitramError()
-    return Response(
-        error_body(unexpected),
-        status_code=HTTPStatus.INTERNAL_SERVER_ERROR,
-        headers={"cache-control": "no-store"},
-    )
-
-
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     ChitramError: _refuse,
     HTTPException: _refuse_framework,
-    Exception: _fail,
+    Exception: _refuse,
 }

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
-from ipaddress import ip_address, ip_network
-from urllib.parse import quote
-from uuid import uuid4
+from collections.abc import Awaitable
 
 import msgspec
 import structlog
@@ -14,10 +13,12 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from chitram.kernel.errors import ChitramError
+from chitram.platform.http.access_log import AccessLog
 from chitram.platform.http.errors import error_body
+from chitram.platform.logging import request_id
 
 _WELL_FORMED_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_LOGGED_PATH_CHARACTERS = 200
+_REQUEST_ID_BYTES = 16
 # A client that went away before its answer: nginx's number, as HTTP has none.
 _CLIENT_CLOSED_REQUEST = 499
 
@@ -32,17 +33,16 @@ class RequestEnvelope:
     error format.
     """
 
-    def __init__(self, app: ASGIApp, log_addresses: str) -> None:
+    def __init__(self, app: ASGIApp, access_log: AccessLog | None) -> None:
         self._app = app
-        self._log_addresses = log_addresses
+        self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(request_id_of(scope), send)
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
+        request_id.set(exchange.request_id)
         started = time.perf_counter()
         try:
             await self._app(scope, receive, exchange.send)
@@ -54,21 +54,14 @@ class RequestEnvelope:
                 # The answer has begun: only a broken connection can still say that it is not whole.
                 raise
         finally:
-            _log.info(
-                "request",
-                method=scope["method"],
-                path=quote(scope["path"], safe="/")[:_LOGGED_PATH_CHARACTERS],
-                status=exchange.status or _CLIENT_CLOSED_REQUEST,
-                sent=exchange.sent,
-                ms=round((time.perf_counter() - started) * 1000, 1),
-                **self._address(scope),
-            )
-
-    def _address(self, scope: Scope) -> dict[str, str]:
-        if self._log_addresses == "none" or not scope["client"]:
-            return {}
-        host = scope["client"][0]
-        return {"client": host if self._log_addresses == "full" else truncate_address(host)}
+            if self._access_log:
+                self._access_log.write(
+                    scope,
+                    request_id=exchange.request_id,
+                    status=exchange.status or _CLIENT_CLOSED_REQUEST,
+                    sent=exchange.sent,
+                    seconds=time.perf_counter() - started,
+                )
 
 
 class _Exchange:
@@ -80,15 +73,14 @@ class _Exchange:
         self.sent = 0
         self._send = send
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
             headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
-            await self._send({**message, "headers": headers})
-            return
+            return self._send({**message, "headers": headers})
         if message["type"] == "http.response.body":
             self.sent += len(message.get("body", b""))
-        await self._send(message)
+        return self._send(message)
 
     async def send_failure(self) -> None:
         body = msgspec.json.encode(error_body(ChitramError()))
@@ -110,14 +102,4 @@ def request_id_of(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _WELL_FORMED_ID.fullmatch(value):
             return value.decode()
-    return uuid4().hex
-
-
-def truncate_address(address: str) -> str:
-    """Keep of a network address what tells networks apart but not people: /24, or /48 in IPv6."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return "unknown"
-    prefix = 24 if parsed.version == 4 else 48  # noqa: PLR2004 - IP versions
-    return str(ip_network((parsed, prefix), strict=False))
+    return secrets.token_hex(_REQUEST_ID_BYTES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
@@ -72,9 +72,17 @@ class Meter:
         if self._last and not self._last.allowed:
             raise RateLimitExceeded(self._policy, self._last)
 
-    def headers(self) -> Mapping[str, str]:
-        """What the answer says of the limit; nothing when that is not known."""
-        return rate_limit_headers(self._policy, self._last) if self._last else {}
+    def telling(self, send: Send) -> Send:
+        """Send as before, and say in the head of the answer what is known of the limit by then."""
+
+        def send_with_fields(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start" and self._last:
+                told = rate_limit_headers(self._policy, self._last)
+                fields = ((name.encode(), value.encode()) for name, value in told.items())
+                message = {**message, "headers": [*message.get("headers", ()), *fields]}
+            return send(message)
+
+        return send_with_fields
 
 
 async def charge(request: Request[Any, Any, State]) -> None:
@@ -93,23 +101,50 @@ def client_of(request: Request[Any, Any, State]) -> str | None:
     return meter.client if meter else None
 
 
+class Metering:
+    """Says which limit a request is under, and whom it counts.
+
+    Args:
+        limits: the limits in force.
+        unlimited: addresses that are never limited.
+    """
+
+    def __init__(self, limits: RateLimits, unlimited: Networks) -> None:
+        self._limits = limits
+        self._unlimited = unlimited
+
+    def policy(self, name: str) -> Policy | None:
+        """The policy of this name, or None when it is off."""
+        return self._limits.policy(name)
+
+    async def meter(self, policy: Policy, scope: Scope, account_of: AccountOf) -> Meter | None:
+        """What a request takes of a limit; None when the limit does not hold for it.
+
+        Args:
+            policy: the limit.
+            scope: of the request.
+            account_of: names the account that makes a request; None without one. Limits count by
+                account, else by address, of IPv6 by /64.
+        """
+        address = parse_address(scope["client"][0]) if scope["client"] else None
+        if address is not None and address in self._unlimited:
+            return None
+        account = None if policy.by_address else await account_of(scope)
+        return Meter(self._limits, policy, f"account:{account}" if account else _address_key(address))
+
+
 class RateLimiting(ASGIMiddleware):
     """Takes one unit for each request of a limited route, before anything of its body is read.
 
     Args:
-        limits: gives the limits in force.
-        unlimited: addresses that are never limited.
-        account_of: names the account that makes a request; None without one. Limits count by
-            account, else by address, of IPv6 by /64.
+        metering: gives the limits in force.
+        account_of: as of `Metering.meter`.
     """
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(
-        self, limits: Callable[[], Awaitable[RateLimits]], unlimited: Networks, account_of: AccountOf
-    ) -> None:
-        self._limits = limits
-        self._unlimited = unlimited
+    def __init__(self, metering: Callable[[], Awaitable[Metering]], account_of: AccountOf) -> None:
+        self._metering = metering
         self._account_of = account_of
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
@@ -117,29 +152,18 @@ class RateLimiting(ASGIMiddleware):
         if meter is None:
             await next_app(scope, receive, send)
             return
-
-        async def send_with_fields(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                fields = ((name.encode(), value.encode()) for name, value in meter.headers().items())
-                message = {**message, "headers": [*message.get("headers", ()), *fields]}
-            await send(message)
-
-        # A refusal goes round `send_with_fields`: it brings the fields itself.
+        # A refusal goes round `telling`: it brings the fields itself.
         await meter.charge()
         scope["state"][_METER] = meter
-        await next_app(scope, receive, send_with_fields)
+        await next_app(scope, receive, meter.telling(send))
 
     async def _meter(self, scope: Scope) -> Meter | None:
         name = scope["route_handler"].opt.get(RATE_LIMIT)
         if name is None:
             return None
-        limits = await self._limits()
-        policy = limits.policy(name)
-        address = parse_address(scope["client"][0]) if scope["client"] else None
-        if policy is None or (address is not None and address in self._unlimited):
-            return None
-        account = None if policy.by_address else await self._account_of(scope)
-        return Meter(limits, policy, f"account:{account}" if account else _address_key(address))
+        metering = await self._metering()
+        policy = metering.policy(name)
+        return await metering.meter(policy, scope, self._account_of) if policy else None
 
 
 def _address_key(address: IPAddress | None) -> str:

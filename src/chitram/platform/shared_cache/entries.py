@@ -108,6 +108,18 @@ class SharedEntries(Generic[T]):
         self._version_of = version_of
         self._channel = channel
 
+    async def peek(self, key: UUID | str, epoch: int) -> Known[T] | None:
+        """Return what is known; None when nothing is, or somebody has gone to fetch it."""
+        value = await self._guard.ask_on_run(
+            lambda run: ("GET", self._name(run, epoch, key)), seconds=LOOK_SECONDS
+        )
+        if value is None or value.startswith(LEASE):
+            return None
+        try:
+            return Known(self._codec.decode(value))
+        except UnreadableValue:
+            return None
+
     async def look(self, key: UUID | str, epoch: int, token: bytes) -> Known[T] | Turn:
         """Return what is known, or take the lease when nobody has it.
 
@@ -119,8 +131,7 @@ class SharedEntries(Generic[T]):
         lease = LEASE + token
 
         def command(run: str) -> tuple[str | bytes | int, ...]:
-            name = self._names(run, epoch, key)[0]
-            return ("SET", name, lease, "NX", "GET", "PX", LEASE_SECONDS * 1000)
+            return ("SET", self._name(run, epoch, key), lease, "NX", "GET", "PX", LEASE_SECONDS * 1000)
 
         value = await self._guard.call(lambda client: execute_on_run(client, command), seconds=LOOK_SECONDS)
         if value is None or value == lease:
@@ -176,7 +187,11 @@ class SharedEntries(Generic[T]):
             seconds=INVALIDATE_SECONDS,
         )
 
+    def _name(self, run: str, epoch: int, key: UUID | str) -> str:
+        """Where a value lies."""
+        return f"{self._prefix}:{run}:{epoch}:{{{key}}}"
+
     def _names(self, run: str, epoch: int, key: UUID | str) -> list[str]:
         """Where value and tombstone lie. The braces keep them together where Valkey is a cluster."""
-        name = f"{self._prefix}:{run}:{epoch}:{{{key}}}"
+        name = self._name(run, epoch, key)
         return [name, f"{name}:oldest"]

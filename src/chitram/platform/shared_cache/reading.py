@@ -35,10 +35,23 @@ class SharedReads(Generic[T]):
         self._tally = tally
 
     async def find(self, key: UUID | str, epoch: int | None, fetch: Fetch[T]) -> tuple[T | None, bool]:
-        """The value, or None when there is none; and whether Valkey knew.
+        """The value, or None when there is none; and whether Valkey knew. Raises what `fetch` does."""
+        known = None if epoch is None else await self.peek(key, epoch)
+        return (known.value, True) if known else await self.load(key, epoch, fetch)
+
+    async def peek(self, key: UUID | str, epoch: int) -> Known[T] | None:
+        """What Valkey knows; None when it knows nothing, or is away."""
+        try:
+            return await self._shared.peek(key, epoch)
+        except ValkeyUnavailable:
+            # It is counted by who asks on.
+            return None
+
+    async def load(self, key: UUID | str, epoch: int | None, fetch: Fetch[T]) -> tuple[T | None, bool]:
+        """Do as `find` about what Valkey did not know just now.
 
         Without an epoch to rely on it cannot be known whether the shared cache is still right, and
-        the database is asked, as `fetch` does. Raises what that raises.
+        the database is asked, as `fetch` does.
         """
         if epoch is None:
             return await self._fetched(fetch), False

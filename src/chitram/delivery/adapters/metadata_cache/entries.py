@@ -39,6 +39,12 @@ class LocalEntries:
         # In the order in which they were loaded, which is nearly that in which they end.
         self._entries: OrderedDict[UUID, tuple[ReadImage | None, float]] = OrderedDict()
         self._loads: dict[UUID, Load] = {}
+        self._forgotten = 0
+
+    @property
+    def forgotten(self) -> int:
+        """How often something was forgotten before its time."""
+        return self._forgotten
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -61,9 +67,18 @@ class LocalEntries:
 
     def finish(self, image_id: UUID, load: Load, image: ReadImage | None) -> None:
         """Remember what a load has found, unless it was detached."""
-        if not self.abandon(image_id, load):
-            return
-        self._entries[image_id] = (image, load.fresh_until)
+        if self.abandon(image_id, load):
+            self._remember(image_id, image, load.fresh_until)
+
+    def remember(
+        self, image_id: UUID, image: ReadImage | None, fresh_until: float, *, forgotten: int
+    ) -> None:
+        """Remember what was found without a load, unless something was forgotten since `forgotten`."""
+        if self._forgotten == forgotten:
+            self._remember(image_id, image, fresh_until)
+
+    def _remember(self, image_id: UUID, image: ReadImage | None, fresh_until: float) -> None:
+        self._entries[image_id] = (image, fresh_until)
         self._entries.move_to_end(image_id)
         if len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
@@ -77,10 +92,12 @@ class LocalEntries:
 
     def drop(self, image_id: UUID) -> None:
         """Forget an image, and detach its load: it answers those who have joined, and no others."""
+        self._forgotten += 1
         self._entries.pop(image_id, None)
         self._loads.pop(image_id, None)
 
     def clear(self) -> None:
         """Forget all images, and detach all loads."""
+        self._forgotten += 1
         self._entries.clear()
         self._loads.clear()
