@@ -40,7 +40,7 @@ def asked(sent: list[bytes]) -> list[bytes]:
 
 def looks(sent: list[bytes], prefix: str) -> int:
     """How often Valkey was asked for a session or a key."""
-    command = re.compile(rb"SET\r\n\$\d+\r\n" + prefix.encode() + b":")
+    command = re.compile(rb"[GS]ET\r\n\$\d+\r\n" + prefix.encode() + b":")
     return len(command.findall(b"".join(sent)))
 
 
