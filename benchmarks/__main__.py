@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     try:
         if options.verb == "growth":
-            return _growth(options.out or _PUBLISHED / "growth")
+            return _growth(options.out, options.rows)
         require_wrk()
         return _run(_bench(options))
     except LoadError as error:
@@ -58,12 +58,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="KEY", default=[], help="these lines alone")
     parser.add_argument("--rounds", type=int, metavar="N", help="of both sides of each line")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go")
+    parser.add_argument("--rows", type=int, metavar="N", help="of growth: most images (5 million)")
     return parser.parse_args(arguments)
 
 
-def _growth(out: Path) -> int:
+def _growth(out: Path | None, rows: int | None) -> int:
     growth = importlib.import_module("benchmarks.growth")
-    status: int = _run(growth.run(out))
+    folder = out or (_PUBLISHED / "growth" if rows is None else _TRIED_OUT / "growth")
+    status: int = _run(growth.run(folder, rows or growth.ROWS[-1]))
     return status
 
 
