@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit status: 0, 1 when a line falls short, 2 when nothing can be measured."""
     options = _options(arguments)
     try:
+        require_wrk()
         if options.verb == "growth":
             return _growth(options.out, options.rows)
-        require_wrk()
         return _run(_bench(options))
     except LoadError as error:
         print(error, file=sys.stderr)

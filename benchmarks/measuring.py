@@ -31,7 +31,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 FULL = Plan(rounds=3, shorten=1, seconds=14.5 * 60)
-QUICK = Plan(rounds=2, shorten=4, seconds=115)
+QUICK = Plan(rounds=2, shorten=4, seconds=105)
 
 
 async def measure(lines: Sequence[Line], plan: Plan, tell: Callable[[Outcome], None]) -> list[Outcome]:

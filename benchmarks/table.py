@@ -6,7 +6,19 @@ from collections.abc import Sequence
 
 from benchmarks.outcome import LimitOutcome, Outcome, RatioOutcome, Side, Spread, Unmeasured
 
-_HEAD = ("Line", "Against", "At least", "Reached", "Ours /s", "Peer /s", "CPU ms", "PSS MiB", "p95 ms", "")
+_HEAD = (
+    "Line",
+    "Against",
+    "At least",
+    "Reached",
+    "Ours /s",
+    "Peer /s",
+    "CPU ms",
+    "PSS MiB",
+    "p95 ms",
+    "Load",
+    "",
+)
 # Above this share of the cores that it may take, the load itself may be what is measured.
 _BUSY_LOAD_CORES = 1.8
 
@@ -44,17 +56,18 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
             f"{outcome.ratio.median:.2f} ({outcome.ratio.lowest:.2f}-{outcome.ratio.highest:.2f})",
             _rate(ours.rate),
             _rate(peer.rate),
-            _both(ours.cpu_ms, peer.cpu_ms, 3),
+            _cpu(ours.cpu_ms, peer.cpu_ms),
             _both(ours.peak_mib, peer.peak_mib, 0),
             _both(ours.p95_ms, peer.p95_ms, 1),
+            _both(ours.load_cores, peer.load_cores, 2),
             verdict,
         )
     if isinstance(outcome, LimitOutcome):
         wanted = [f"{outcome.least:g} or more"] if outcome.least is not None else []
         wanted += [f"{outcome.most:g} or less"] if outcome.most is not None else []
         reached = f"{outcome.measured.value:.4g} {outcome.unit}"
-        return (name, "", ", ".join(wanted), reached, *([""] * 5), verdict)
-    return (name, *([""] * 8), verdict)
+        return (name, "", ", ".join(wanted), reached, *([""] * 6), verdict)
+    return (name, *([""] * 9), verdict)
 
 
 def _rate(rate: Spread) -> str:
@@ -65,6 +78,12 @@ def _rate(rate: Spread) -> str:
 def _both(ours: float | None, peer: float | None, digits: int) -> str:
     shown = ["-" if each is None else f"{each:,.{digits}f}" for each in (ours, peer)]
     return "" if shown == ["-", "-"] else " / ".join(shown)
+
+
+def _cpu(ours: float | None, peer: float | None) -> str:
+    """Both, and the quotient, which is the ratio of the rates where processors are all there is."""
+    quotient = f" ({peer / ours:.2f})" if ours and peer else ""
+    return _both(ours, peer, 3) + quotient
 
 
 def _notes(outcome: Outcome) -> list[str]:

@@ -224,6 +224,7 @@ LINES: list[Line] = [
         sides=_reading,
         ours="some metadata",
         peer="json",
+        quick=False,
     ),
     Ratio(
         key="not-modified",

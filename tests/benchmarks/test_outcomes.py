@@ -32,7 +32,7 @@ def of_rates(
     return compared(
         line,
         [Sample(rate=rate, errors=errors, cpu_ms=2, peak_mib=10) for rate in ours],
-        [Sample(rate=rate) for rate in peer],
+        [Sample(rate=rate, cpu_ms=0.5) for rate in peer],
     )
 
 
@@ -145,6 +145,8 @@ def test_the_table_shows_both_sides_and_what_is_wrong() -> None:
     shown = table([of_rates([1234.4, 1000, 2000], [3000] * 3, errors=1), of_limit(70, most=64)])
     assert "| 0.41 (0.33-0.67) " in shown
     assert "| 1,234 (1,000-2,000) " in shown
+    assert "| 2.000 / 0.500 (0.25) " in shown
+    assert "| 10 / - " in shown
     assert "short: 3 answers were wrong" in shown
     assert "| 64 or less " in shown
     assert "`a-limit`: before 1.5." in shown
