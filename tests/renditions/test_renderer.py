@@ -284,6 +284,18 @@ async def test_optimising_goes_behind_thumbnails_and_both_behind_requests(
     assert niceness == [min(19, os.nice(0) + more) for more in (5, 15)]
 
 
+async def test_memory_that_a_large_picture_took_is_given_back(new_renderer: NewRenderer, stored: New) -> None:
+    renderer = new_renderer()
+    await renderer.thumbnails(stored(photos.jpeg(1600, 1200)))
+    child = psutil.Process(_idle(renderer).pid)
+    before = child.memory_info().rss
+    # What is allocated after that much was freed once comes from where it is not given back by itself.
+    for _ in range(2):
+        await renderer.thumbnails(stored(photos.blank_png(7000, 8, 2)))
+    assert child.memory_info().rss - before < 32 << 20
+    assert _idle(renderer).pid == child.pid
+
+
 async def test_memory_of_the_worker_does_not_grow_with_what_is_rendered(
     renderer: ChildRenderer, stored: New
 ) -> None:

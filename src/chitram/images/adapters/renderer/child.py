@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 
 import numpy as np
@@ -15,6 +16,10 @@ from chitram.images.adapters.renderer.original import Original
 from chitram.images.adapters.renderer.protocol import Answer, Encoded, Job, Made, Refused, Work
 from chitram.images.adapters.renderer.thumbnails import thumbnails
 from chitram.images.domain.image import ImageFormat
+
+# From so many pixels on it is worth the time that it takes to ask for the memory again.
+_LARGE = 16_000_000
+_libc = ctypes.CDLL(None)
 
 
 def main() -> None:
@@ -30,7 +35,15 @@ def _warm_up(_: Limits) -> None:
 
 
 def answer_for(descriptor: int, job: Job, _: Limits) -> Answer:
-    """Render an open file."""
+    """Render an open file, and keep no memory for the next that this one alone has needed."""
+    try:
+        return _answer_for(descriptor, job)
+    finally:
+        if job.width * job.height > _LARGE:
+            _give_back_memory()
+
+
+def _answer_for(descriptor: int, job: Job) -> Answer:
     try:
         with mmap.mmap(descriptor, job.size, access=mmap.ACCESS_READ) as data:
             return Made(render(data, job))
@@ -38,6 +51,12 @@ def answer_for(descriptor: int, job: Job, _: Limits) -> Answer:
         return Refused(reason="memory", cause=repr(error)[:200])
     except Exception as error:  # noqa: BLE001 - whatever hostile bytes provoke is a refusal of these bytes
         return Refused(reason="corrupt", cause=repr(error)[:200])
+
+
+def _give_back_memory() -> None:
+    """Have the allocator return what is free to the system; one that has no call for it does so anyway."""
+    if trim := getattr(_libc, "malloc_trim", None):
+        trim(0)
 
 
 def render(data: Source, job: Job) -> list[Encoded]:
