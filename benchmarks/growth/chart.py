@@ -8,7 +8,7 @@ from html import escape
 from benchmarks.growth.curves import Curve, Figure
 
 _WIDTH, _HEIGHT = 640, 360
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 50, 50
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 45, 60, 50
 _LINE = 18
 _COLOURS = ("#1f6fb4", "#c8501e", "#2e8b57", "#8a4fa3", "#b8860b", "#444444")
 
@@ -16,7 +16,7 @@ _COLOURS = ("#1f6fb4", "#c8501e", "#2e8b57", "#8a4fa3", "#b8860b", "#444444")
 def draw(figure: Figure) -> str:
     """A figure as SVG; each point says its rate, and the title of it the rest."""
     chart = _Chart(figure)
-    height = _HEIGHT + _LINE * len(figure.curves)
+    height = _HEIGHT + _LINE * (len(figure.curves) + 1)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}"',
         'font-family="sans-serif" font-size="12" fill="#222">',
@@ -71,7 +71,7 @@ class _Chart:
                 f'<text x="{x:.1f}" y="{y - 7:.1f}" text-anchor="middle" font-size="10">'
                 f"{point.sample.rate:,.0f}</text>"
             )
-        y = _HEIGHT + _LINE * number
+        y = _HEIGHT + _LINE * (number + 1)
         parts.append(f'<path d="M{_LEFT} {y - 4}h24" stroke="{colour}" stroke-width="2"/>')
         parts.append(f'<text x="{_LEFT + 32}" y="{y}">{escape(curve.name)}</text>')
         return parts
