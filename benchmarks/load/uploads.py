@@ -92,7 +92,10 @@ async def upload(
         raise
     if process.returncode:
         raise RuntimeError(f"the upload client ended with status {process.returncode}")
-    return msgspec.json.decode(output, type=Seen, strict=False)
+    try:
+        return msgspec.json.decode(output, type=Seen, strict=False)
+    except msgspec.DecodeError as error:
+        raise RuntimeError(f"the upload client said {output[:200]!r}") from error
 
 
 class _Load:
