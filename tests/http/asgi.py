@@ -85,7 +85,7 @@ class StoredObject:
         self.is_open = False
         self._fail_from = fail_from
 
-    async def open(self) -> StoredObject:
+    async def open(self, _: object = None) -> StoredObject:
         self.opened += 1
         self.is_open = True
         return self

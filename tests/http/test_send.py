@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from email.message import Message as Mail
 from email.parser import BytesParser
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import pytest
-from litestar import Litestar, Request, route
+from litestar import Litestar, route
 from litestar.testing import AsyncTestClient
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive
 
 from chitram.delivery.entrypoints.send import (
     CHUNK_BYTES,
@@ -20,10 +22,12 @@ from chitram.delivery.entrypoints.send import (
     SendObject,
 )
 from chitram.delivery.ports import SentByProxy, SentByStore
+from chitram.delivery.representations import Representation
 from chitram.kernel.errors import ChitramError, StorageUnavailable
 from chitram.platform.http.errors import EXCEPTION_HANDLERS
 from tests.http.asgi import Receiver, Sender, StoredObject, scope_of, sender
 
+Answering = Callable[[Receive, Receiver], Coroutine[Any, Any, None]]
 SMALL = os.urandom(1000)
 LARGE = os.urandom(CHUNK_BYTES * 3 + 100_000)
 TAG = '"abc"'
@@ -40,25 +44,53 @@ VALIDATORS = {
 }
 
 
-def answer_with(stored: StoredObject, headers: Mapping[str, str] | None = None, **changes: Any) -> SendObject:
+class Other:
+    """Somebody else who would send the object, when asked."""
+
+    def __init__(self, sender: SentByProxy | SentByStore | None) -> None:
+        self.asked = 0
+        self._sender = sender
+
+    async def hand_over(
+        self, wanted: Representation, seconds: int | None
+    ) -> SentByProxy | SentByStore | None:
+        assert (wanted.checksum, seconds) == ("abc", 40)
+        self.asked += 1
+        return self._sender
+
+
+def sending(stored: StoredObject, size: int | None = None, **changes: Any) -> SendObject:
+    chosen = Representation(
+        blob_id=UUID(int=0),
+        shard="local",
+        key="a-key",
+        media_type="image/jpeg",
+        size=stored.size if size is None else size,
+        checksum="abc",
+        last_modified=CHANGED,
+        filename="photo.jpg",
+    )
     values: dict[str, Any] = {
-        "open_object": stored.open,
-        "size": stored.size,
-        "media_type": "image/jpeg",
-        "etag": TAG,
-        "last_modified": CHANGED,
-        "filename": "photo.jpg",
+        "chosen": chosen,
+        "files": stored,
+        "delivery": Other(None),
         "cache_control": VALIDATORS["cache-control"],
-        "method": "GET",
-        "headers": headers or {},
         "seconds": 5.0,
+        "visible_seconds": 40,
     }
     return SendObject(**{**values, **changes})
 
 
-async def answered(app: SendObject) -> Receiver:
+def answer_with(
+    stored: StoredObject, headers: Mapping[str, str] | None = None, *, method: str = "GET", **changes: Any
+) -> Answering:
+    fields = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    return partial(sending(stored, **changes), scope_of(method, fields))
+
+
+async def answered(app: Answering) -> Receiver:
     client = Receiver()
-    await app(scope_of(), sender(then="silence"), client)
+    await app(sender(then="silence"), client)
     return client
 
 
@@ -193,7 +225,7 @@ async def test_a_refusal_is_raised_before_anything_is_opened_or_sent(
 ) -> None:
     stored, client = StoredObject(SMALL), Receiver()
     with pytest.raises(error) as refusal:
-        await answer_with(stored, headers)(scope_of(), sender(), client)
+        await answer_with(stored, headers)(sender(), client)
     assert getattr(refusal.value, "status", None) == status
     assert client.messages == []
     assert stored.opened == 0
@@ -206,7 +238,7 @@ async def test_an_object_that_fails_or_has_another_size_is_told_before_the_answe
 ) -> None:
     stored, client = StoredObject(content, fail_from=fail_from), Receiver()
     with pytest.raises(StorageUnavailable):
-        await answer_with(stored, size=len(content) + missing)(scope_of(), sender(), client)
+        await answer_with(stored, size=len(content) + missing)(sender(), client)
     assert client.messages == []
     assert not stored.is_open
 
@@ -214,7 +246,7 @@ async def test_an_object_that_fails_or_has_another_size_is_told_before_the_answe
 async def test_an_object_that_fails_later_breaks_the_answer_off() -> None:
     stored, client = StoredObject(LARGE, fail_from=CHUNK_BYTES), Receiver()
     with pytest.raises(StorageUnavailable):
-        await answer_with(stored)(scope_of(), sender(), client)
+        await answer_with(stored)(sender(), client)
     assert client.body == LARGE[:CHUNK_BYTES]
     assert not client.complete
     assert not stored.is_open
@@ -228,7 +260,7 @@ async def test_an_object_that_is_shorter_than_it_said_breaks_the_answer_off() ->
     for content in (SMALL, LARGE):
         stored, client = Shrunk(content), Receiver()
         with pytest.raises(StorageUnavailable):
-            await answer_with(stored)(scope_of(), sender(), client)
+            await answer_with(stored)(sender(), client)
         assert client.messages == []
         assert not stored.is_open
 
@@ -236,14 +268,14 @@ async def test_an_object_that_is_shorter_than_it_said_breaks_the_answer_off() ->
 async def test_a_client_that_reads_too_slowly_is_left_at_the_deadline() -> None:
     stored, client = StoredObject(LARGE), Receiver(stall_after=CHUNK_BYTES)
     async with asyncio.timeout(2):
-        await answer_with(stored, seconds=0.05)(scope_of(), sender(then="silence"), client)
+        await answer_with(stored, seconds=0.05)(sender(then="silence"), client)
     assert not client.complete
     assert not stored.is_open
 
 
 async def test_nothing_more_is_read_for_a_client_that_is_gone() -> None:
     stored, client = StoredObject(LARGE), Receiver()
-    await answer_with(stored)(scope_of(), sender(then="disconnect"), client)
+    await answer_with(stored)(sender(then="disconnect"), client)
     assert len(stored.reads) == 1
     assert not client.complete
     assert not stored.is_open
@@ -251,13 +283,13 @@ async def test_nothing_more_is_read_for_a_client_that_is_gone() -> None:
 
 async def test_a_body_that_comes_with_the_request_does_not_disturb_the_answer() -> None:
     stored, client = StoredObject(LARGE), Receiver()
-    await answer_with(stored)(scope_of(), Sender([b"x"] * 5, then="silence"), client)
+    await answer_with(stored)(Sender([b"x"] * 5, then="silence"), client)
     assert client.complete
 
 
 async def test_a_cancelled_answer_closes_its_object() -> None:
     stored, client = StoredObject(LARGE), Receiver(stall_after=CHUNK_BYTES)
-    sending = asyncio.create_task(answer_with(stored)(scope_of(), sender(then="silence"), client))
+    sending = asyncio.create_task(answer_with(stored)(sender(then="silence"), client))
     async with asyncio.timeout(2):
         while len(client.body) < CHUNK_BYTES:
             await asyncio.sleep(0)
@@ -270,8 +302,8 @@ async def test_a_cancelled_answer_closes_its_object() -> None:
 @pytest.fixture
 async def site() -> AsyncIterator[AsyncTestClient[Litestar]]:
     @route("/file", http_method=["GET", "HEAD"])
-    async def file(request: Request[Any, Any, Any]) -> ASGIApp:
-        return answer_with(StoredObject(SMALL), method=request.method, headers=request.headers)
+    async def file() -> ASGIApp:
+        return sending(StoredObject(SMALL))
 
     app = Litestar([file], exception_handlers=EXCEPTION_HANDLERS, openapi_config=None, logging_config=None)
     async with AsyncTestClient(app) as client:
@@ -306,18 +338,6 @@ def stored() -> StoredObject:
     return StoredObject(SMALL)
 
 
-class Other:
-    """Somebody else who would send the object, when asked."""
-
-    def __init__(self, sender: SentByProxy | SentByStore | None) -> None:
-        self.asked = 0
-        self._sender = sender
-
-    async def __call__(self) -> SentByProxy | SentByStore | None:
-        self.asked += 1
-        return self._sender
-
-
 PROXY, STORE = SentByProxy("/_chitram/local/a-key"), SentByStore("https://store.example.org/a-key?sig")
 
 
@@ -325,7 +345,7 @@ PROXY, STORE = SentByProxy("/_chitram/local/a-key"), SentByStore("https://store.
 async def test_the_proxy_is_told_what_to_send_and_what_to_say_of_it(
     stored: StoredObject, asked: dict[str, str]
 ) -> None:
-    answer = await answered(answer_with(stored, asked, hand_over=Other(PROXY)))
+    answer = await answered(answer_with(stored, asked, delivery=Other(PROXY)))
     assert (answer.status, answer.body, answer.complete, stored.opened) == (200, b"", True, 0)
     assert answer.headers == {
         "content-type": "image/jpeg",
@@ -339,7 +359,7 @@ async def test_the_proxy_is_told_what_to_send_and_what_to_say_of_it(
 
 @pytest.mark.parametrize("asked", [{}, {"range": "bytes=0-9"}])
 async def test_a_redirect_to_the_store_is_kept_by_nobody(stored: StoredObject, asked: dict[str, str]) -> None:
-    answer = await answered(answer_with(stored, asked, hand_over=Other(STORE)))
+    answer = await answered(answer_with(stored, asked, delivery=Other(STORE)))
     assert (answer.status, answer.body, answer.complete, stored.opened) == (307, b"", True, 0)
     assert answer.headers == {
         "location": "https://store.example.org/a-key?sig",
@@ -372,22 +392,22 @@ async def test_what_others_may_understand_differently_is_not_handed_over(
     stored: StoredObject, asked: dict[str, str]
 ) -> None:
     other = Other(PROXY)
-    answer = await answered(answer_with(stored, asked, hand_over=other))
+    answer = await answered(answer_with(stored, asked, delivery=other))
     assert (other.asked, stored.opened, answer.status in {200, 206}) == (0, 1, True)
 
 
 async def test_what_has_no_body_is_not_handed_over(stored: StoredObject) -> None:
     other = Other(STORE)
-    assert (await answered(answer_with(stored, method="HEAD", hand_over=other))).status == 200
-    assert (await answered(answer_with(stored, {"if-none-match": TAG}, hand_over=other))).status == 304
+    assert (await answered(answer_with(stored, method="HEAD", delivery=other))).status == 200
+    assert (await answered(answer_with(stored, {"if-none-match": TAG}, delivery=other))).status == 304
     with pytest.raises(PreconditionFailed):
-        await answered(answer_with(stored, {"if-match": '"other"'}, hand_over=other))
+        await answered(answer_with(stored, {"if-match": '"other"'}, delivery=other))
     with pytest.raises(RangeNotSatisfiable):
-        await answered(answer_with(stored, {"range": "bytes=1000-"}, hand_over=other))
+        await answered(answer_with(stored, {"range": "bytes=1000-"}, delivery=other))
     assert other.asked == 0
 
 
 async def test_what_nobody_else_sends_is_sent_from_here(stored: StoredObject) -> None:
     other = Other(None)
-    answer = await answered(answer_with(stored, hand_over=other))
+    answer = await answered(answer_with(stored, delivery=other))
     assert (answer.status, answer.body, other.asked) == (200, SMALL, 1)

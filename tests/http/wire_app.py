@@ -6,11 +6,13 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from litestar import Litestar, Request, get, post, route
 from litestar.types import ASGIApp
 
 from chitram.delivery.entrypoints.send import SendObject
+from chitram.delivery.representations import Representation
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.http.body import DrainUnread, read_raw
 from chitram.platform.http.errors import EXCEPTION_HANDLERS
@@ -46,6 +48,23 @@ class ObjectFile:
         self._file.close()
 
 
+class Files:
+    """The files of `_OBJECTS`, each broken from `fail_from` on."""
+
+    def __init__(self, fail_from: int) -> None:
+        self._fail_from = fail_from
+
+    async def open(self, wanted: Representation) -> ObjectFile:
+        return ObjectFile(wanted.key, self._fail_from)
+
+
+class Nobody:
+    """Sends nothing for anybody."""
+
+    async def hand_over(self, wanted: Representation, seconds: int | None) -> None:
+        """Do nothing."""
+
+
 @post("/raw")
 async def raw(request: AnyRequest) -> dict[str, Any]:
     with await read_raw(
@@ -72,20 +91,22 @@ async def form(request: AnyRequest) -> dict[str, Any]:
 
 
 @route("/objects/{name:str}", http_method=["GET", "HEAD"])
-async def send(request: AnyRequest, name: str, seconds: float = 30.0, fail_from: int = 1 << 30) -> ASGIApp:
-    async def open_object() -> ObjectFile:
-        return ObjectFile(name, fail_from)
-
-    return SendObject(
-        open_object=open_object,
-        size=SIZES[name],
+async def send(name: str, seconds: float = 30.0, fail_from: int = 1 << 30) -> ASGIApp:
+    chosen = Representation(
+        blob_id=UUID(int=0),
+        shard="local",
+        key=name,
         media_type="image/png",
-        etag='"abc"',
+        size=SIZES[name],
+        checksum="abc",
         last_modified=datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC),
         filename="చిత్రం.png",
+    )
+    return SendObject(
+        chosen=chosen,
+        files=Files(fail_from),
+        delivery=Nobody(),
         cache_control="public, max-age=31536000, immutable",
-        method=request.method,
-        headers=request.headers,
         seconds=seconds,
     )
 

@@ -20,6 +20,7 @@ import pytest
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.objects import directory
 from chitram.platform.objects.base import ObjectNotFound
+from chitram.platform.objects.blocking import Threads
 from chitram.platform.objects.local import LocalStore
 from chitram.platform.settings import SettingsError
 
@@ -71,6 +72,15 @@ def files_of(root: Path) -> list[str]:
 
 def open_descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def forget_where_files_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every file opened as one that the kernel has to look for on the disk."""
+    monkeypatch.setattr(directory, "open_cached", lambda _: -1)
+
+
+def threads_of(name: str) -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith(f"{name}-read")}
 
 
 def move(source: Path, target: Path) -> None:
@@ -137,7 +147,7 @@ async def test_a_read_under_way_when_the_object_is_closed_ends_well(store: Local
         await found.read(0, 1)
 
 
-async def test_no_descriptor_is_left_open(root: Path) -> None:
+async def test_no_descriptor_is_left_open(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Of a name of its own: other stores of this process keep their threads.
     store = LocalStore("counted", root)
     await store.start()
@@ -152,6 +162,7 @@ async def test_no_descriptor_is_left_open(root: Path) -> None:
         async for _ in store.list():
             break
         await store.delete("not/there")
+    forget_where_files_lie(monkeypatch)
     opening = asyncio.ensure_future(store.open(KEY))
     await asyncio.sleep(0)
     opening.cancel()
@@ -173,6 +184,49 @@ async def test_reads_a_large_file_that_is_not_in_the_page_cache(store: LocalStor
     found = await store.open(KEY)
     assert await found.read(0, len(content)) == content
     await found.aclose()
+
+
+async def test_a_file_is_opened_and_read_without_a_thread_if_no_disk_has_to_be_asked(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore("quick", root)
+    await store.start()
+    await store.put(KEY, [b"picture"], 7)
+    started_with = threads_of("quick")
+    monkeypatch.setattr(Threads, "run", no_thread)
+    found = await store.open(KEY)
+    assert (found.size, await found.read(0, 7)) == (7, b"picture")
+    described = await store.stat(KEY)
+    monkeypatch.undo()
+    assert threads_of("quick") == started_with
+    forget_where_files_lie(monkeypatch)
+    assert await store.stat(KEY) == described
+    slowly = await store.open(KEY)
+    assert (slowly.size, await slowly.read(0, 7)) == (7, b"picture")
+    await store.aclose()
+
+
+async def no_thread(*_: object) -> None:
+    raise AssertionError("a thread was asked")
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+async def test_what_is_no_regular_file_is_never_opened_whoever_opens_it(
+    store: LocalStore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    if not known:
+        forget_where_files_lie(monkeypatch)
+    (tmp_path / "outside").write_bytes(b"x")
+    (root / "link").symlink_to(tmp_path / "outside")
+    (root / "folder").mkdir()
+    os.mkfifo(root / "pipe")
+    for key in ("folder", "pipe"):
+        with pytest.raises(ObjectNotFound):
+            await store.open(key)
+        assert await store.stat(key) is None
+    assert await store.stat("link") is None
+    with pytest.raises(StorageUnavailable):
+        await store.open("link")
 
 
 CRASHING = """
@@ -360,13 +414,6 @@ async def test_a_listing_follows_no_symbolic_link_and_shows_no_foreign_file(
     (root / "lost+found").mkdir()
     os.mkfifo(root / "pipe")
     assert [found.key async for found in store.list()] == [KEY]
-
-
-async def test_what_is_no_regular_file_is_no_object(store: LocalStore, root: Path) -> None:
-    os.mkfifo(root / "pipe")
-    with pytest.raises(ObjectNotFound):
-        await store.open("pipe")
-    assert await store.stat("pipe") is None
 
 
 async def test_a_listing_goes_on_when_files_and_folders_vanish_meanwhile(

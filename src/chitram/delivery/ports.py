@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from functools import cached_property
 from typing import Protocol
@@ -27,6 +28,13 @@ class ReadImage:
 
     def __init__(self, view: ImageView) -> None:
         self.view = view
+        self._chosen: dict[Callable[[ImageView], Representation], Representation] = {}
+
+    def representation(self, choose: Callable[[ImageView], Representation]) -> Representation:
+        """What `choose` chooses of the image, chosen once for all answers. Raises what that raises."""
+        if (chosen := self._chosen.get(choose)) is None:
+            chosen = self._chosen[choose] = choose(self.view)
+        return chosen
 
     @cached_property
     def body(self) -> bytes:

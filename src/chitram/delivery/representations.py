@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cached_property
 from uuid import UUID
 
 import msgspec
 
+from chitram.delivery.domain.content_disposition import content_disposition
+from chitram.delivery.domain.dates import http_date
 from chitram.delivery.domain.errors import RenditionNotReady, ThumbnailNotReady
 from chitram.delivery.domain.filename import named_as
 from chitram.images.public import ImageView, Processing, RenditionKind, RenditionView, blob_key, rendition_key
@@ -14,9 +17,18 @@ from chitram.images.public import ImageView, Processing, RenditionKind, Renditio
 _RETRY_THUMBNAIL_SECONDS = 2
 # Optimising waits behind the thumbnails of everybody.
 _RETRY_OPTIMISED_SECONDS = 5
+# Whatever else the bytes may be taken for, nothing in them runs, loads or is framed with rights.
+_INERT = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; sandbox"),
+    (b"cross-origin-resource-policy", b"cross-origin"),
+)
+
+Headers = tuple[tuple[bytes, bytes], ...]
 
 
-class Representation(msgspec.Struct, frozen=True, kw_only=True):
+# `dict` is where what is made of it once is kept.
+class Representation(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Bytes that show an image, and where they lie.
 
     Attributes:
@@ -38,6 +50,38 @@ class Representation(msgspec.Struct, frozen=True, kw_only=True):
     checksum: str
     last_modified: datetime
     filename: str
+
+    @cached_property
+    def etag(self) -> str:
+        """Strong entity tag with its quotes."""
+        return f'"{self.checksum}"'
+
+    @cached_property
+    def validators(self) -> Headers:
+        """The fields by which a client tells whether it has these bytes."""
+        return (
+            (b"etag", self.etag.encode()),
+            (b"last-modified", http_date(self.last_modified).encode()),
+        )
+
+    @cached_property
+    def description(self) -> Headers:
+        """The fields of an answer with these bytes, or any part of them, whoever sends it."""
+        return (
+            (b"content-disposition", content_disposition("inline", self.filename).encode()),
+            *self.validators,
+            *_INERT,
+        )
+
+    @cached_property
+    def whole(self) -> Headers:
+        """The fields of an answer with all of these bytes, sent from here."""
+        return (
+            (b"content-type", self.media_type.encode()),
+            *self.description,
+            (b"content-length", str(self.size).encode()),
+            (b"accept-ranges", b"bytes"),
+        )
 
 
 def original(view: ImageView) -> Representation:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 
 import msgspec
 import structlog
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from chitram.accounts.public import Principal
-from chitram.delivery.entrypoints.send import CONDITIONS, SendObject
+from chitram.delivery.entrypoints.send import SendObject
 from chitram.delivery.entrypoints.visible import Seen, VisibleImages
 from chitram.delivery.ports import Delivery, ImageFiles, ObjectMissing
 from chitram.delivery.representations import Representation
@@ -18,8 +19,6 @@ from chitram.images.public import ImageView
 from chitram.kernel.clock import Clock
 from chitram.platform.http.head import RequestHead
 from chitram.platform.http.limits import SendLimits
-
-_CONDITIONS = {name.encode(): name for name in CONDITIONS}
 
 _log = structlog.get_logger("chitram.delivery")
 
@@ -72,49 +71,40 @@ class ImageBytes:
         self, head: RequestHead, viewer: Principal, image_id: str, resource: Resource
     ) -> ASGIApp:
         """Answer GET or HEAD of a resource of an image. Raises `ImageNotFound` and what `choose` does."""
-        seen = await resource.find(self._visible, head, viewer, image_id)
-        chosen = resource.choose(seen.view)
+        sending = await self._sending(self._visible, head, viewer, image_id, resource)
+        return _Answer(sending, partial(self._sending, self._latest, head, viewer, image_id, resource))
 
-        async def send_chosen(scope: Scope, receive: Receive, send: Send) -> None:
-            try:
-                await self._sending(head, resource, seen, chosen)(scope, receive, send)
-            except ObjectMissing:
-                again = await self._latest_answer(head, viewer, image_id, resource)
-                await again(scope, receive, send)
-
-        return send_chosen
-
-    async def _latest_answer(
-        self, head: RequestHead, viewer: Principal, image_id: str, resource: Resource
-    ) -> ASGIApp:
-        """Answer with what has taken the place of something missing, or with 503 if nothing has."""
-        seen = await resource.find(self._latest, head, viewer, image_id)
-        chosen = resource.choose(seen.view)
-
-        async def send_latest(scope: Scope, receive: Receive, send: Send) -> None:
-            try:
-                await self._sending(head, resource, seen, chosen)(scope, receive, send)
-            except ObjectMissing:
-                _log.error("object missing", blob=str(chosen.blob_id), key=chosen.key, store=chosen.shard)
-                raise
-
-        return send_latest
-
-    def _sending(
-        self, head: RequestHead, resource: Resource, seen: Seen, chosen: Representation
+    async def _sending(
+        self, visible: VisibleImages, head: RequestHead, viewer: Principal, image_id: str, resource: Resource
     ) -> SendObject:
+        seen = await resource.find(visible, head, viewer, image_id)
         view = seen.view
         return SendObject(
-            open_object=lambda: self._files.open(chosen),
-            size=chosen.size,
-            media_type=chosen.media_type,
-            etag=f'"{chosen.checksum}"',
-            last_modified=chosen.last_modified,
-            filename=chosen.filename,
+            chosen=seen.image.representation(resource.choose),
+            head=head,
+            files=self._files,
+            delivery=self._delivery,
             cache_control=resource.cache_control(view.visibility, view.expires_at, self._clock.now()),
-            method=head.method,
-            headers=head.lines(_CONDITIONS),
             seconds=self._limits.seconds,
+            visible_seconds=seen.seconds,
             vary=resource.vary,
-            hand_over=lambda: self._delivery.hand_over(chosen, seen.seconds),
         )
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """Sends what was chosen, or, where no store has it, what has taken its place meanwhile."""
+
+    sending: SendObject
+    latest: Callable[[], Awaitable[SendObject]]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.sending(scope, receive, send)
+        except ObjectMissing:
+            again = await self.latest()
+            try:
+                await again(scope, receive, send)
+            except ObjectMissing:
+                chosen = again.chosen
+                _log.error("object missing", blob=str(chosen.blob_id), key=chosen.key, store=chosen.shard)
+                raise

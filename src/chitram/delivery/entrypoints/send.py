@@ -6,41 +6,34 @@ import asyncio
 import contextlib
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping
 
+import msgspec
 from litestar.types import Receive, Scope, Send
 
 from chitram.delivery.domain.conditional import Outcome, evaluate, range_applies
-from chitram.delivery.domain.content_disposition import content_disposition
-from chitram.delivery.domain.dates import http_date
 from chitram.delivery.domain.ranges import ByteRange, parse_range
-from chitram.delivery.ports import SentByProxy, SentByStore
+from chitram.delivery.ports import Delivery, ImageFiles, OpenFile, SentByProxy, SentByStore
+from chitram.delivery.representations import Representation
 from chitram.kernel.errors import Category, ChitramError, StorageUnavailable
-from chitram.platform.objects.base import OpenObject
 
 # Up to here a body is one read and one send; beyond it, reads of this size follow the client.
 CHUNK_BYTES = 256 * 1024
 # The server queues four sends for a client that does not read, and copies each.
 _SEND_BYTES = 64 * 1024
 # The request fields that decide what is sent.
-CONDITIONS = (
-    "if-match",
-    "if-none-match",
-    "if-modified-since",
-    "if-unmodified-since",
-    "if-range",
-    "range",
-)
-_OTHER_CONDITIONS = frozenset(CONDITIONS) - {"range"}
+_CONDITIONS = {
+    name.encode(): name
+    for name in (
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        "if-range",
+        "range",
+    )
+}
 _NO_BODY = (b"content-length", b"0")
-# Whatever else the bytes may be taken for, nothing in them runs, loads or is framed with rights.
-_INERT = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; sandbox"),
-    (b"cross-origin-resource-policy", b"cross-origin"),
-)
 
 # One range, written as every server reads it alike.
 _PLAIN_RANGE = re.compile(r"bytes=(?:[0-9]{1,15}-[0-9]{0,15}|-[0-9]{1,15})", re.ASCII)
@@ -70,133 +63,104 @@ class RangeNotSatisfiable(ChitramError):
         self.headers = {"content-range": f"bytes */{size}"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendObject:
-    """An ASGI application that answers GET and HEAD with one object; a handler may return it.
+class SendObject(msgspec.Struct, frozen=True, kw_only=True):
+    """An ASGI application that answers GET and HEAD with one representation; a handler may return it.
 
     Answers 200, 206 or 304, hands the sending over, or raises `PreconditionFailed`,
-    `RangeNotSatisfiable` and whatever `hand_over` and `open_object` raise, before anything is sent.
+    `RangeNotSatisfiable` and whatever `delivery` and `files` raise, before anything is sent.
     Only a body that is sent opens the object. Once
     the answer has begun, an error of the store is raised and breaks the connection off; a client
     that is gone, or slower than `seconds` for the whole, ends it quietly and unfinished.
 
     Attributes:
-        size: whole length in bytes.
-        etag: strong entity tag with its quotes.
-        last_modified: aware time.
-        headers: of the request, found by names in lower case.
+        chosen: what to send.
+        files: opens it.
+        delivery: has the whole or one range sent by somebody else; asked for a GET alone.
+        cache_control: how long others may keep it.
+        seconds: time within which the client has to have taken a long body.
+        visible_seconds: for how long the client may be let in at most; None is without an end.
         vary: request headers that choose between representations.
-        hand_over: prepares that somebody else sends the whole or one range; asked for a GET alone.
     """
 
-    open_object: Callable[[], Awaitable[OpenObject]]
-    size: int
-    media_type: str
-    etag: str
-    last_modified: datetime
-    filename: str
+    chosen: Representation
+    files: ImageFiles
+    delivery: Delivery
     cache_control: str
-    method: str
-    headers: Mapping[str, str]
     seconds: float
+    visible_seconds: int | None = None
     vary: str | None = None
-    hand_over: Callable[[], Awaitable[SentByProxy | SentByStore | None]] | None = None
 
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        outcome = evaluate(self.method, self.headers, self.etag, self.last_modified)
-        if outcome is Outcome.PRECONDITION_FAILED:
-            raise PreconditionFailed
-        if outcome is Outcome.NOT_MODIFIED:
-            await _start(send, 304, self._validators())
-            await _end(send)
-            return
-        ranges = self._ranges()
-        if self.hand_over and self._others_would_agree(ranges) and (sender := await self.hand_over()):
-            await self._refer_to(sender, send)
-            return
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        chosen, method = self.chosen, str(scope["method"])  # type: ignore[typeddict-item] # of HTTP
+        conditions = _conditions(scope["headers"])
+        ranges = None
+        if conditions:
+            outcome = evaluate(method, conditions, chosen.etag, chosen.last_modified)
+            if outcome is Outcome.PRECONDITION_FAILED:
+                raise PreconditionFailed
+            if outcome is Outcome.NOT_MODIFIED:
+                await _start(send, 304, [*chosen.validators, *self._caching()])
+                await _end(send)
+                return
+            ranges = _ranges(method, conditions, chosen)
+        if method == "GET" and _others_would_agree(conditions, ranges):
+            sender = await self.delivery.hand_over(chosen, self.visible_seconds)
+            if sender:
+                await self._refer_to(sender, send)
+                return
         answer = self._answer(ranges)
-        if self.method == "HEAD":
+        if method == "HEAD":
             await _start(send, answer.status, answer.headers)
             await _end(send)
             return
-        async with contextlib.aclosing(await self.open_object()) as opened:
-            if opened.size != self.size:
+        opened = await self.files.open(chosen)
+        try:
+            if opened.size != chosen.size:
                 raise StorageUnavailable("The stored file is not whole.")
             await self._send_body(answer, opened, receive, send)
-
-    def _ranges(self) -> tuple[ByteRange, ...] | None:
-        """The ranges to send, or None for the whole. Raises `RangeNotSatisfiable`."""
-        if self.method != "GET" or "range" not in self.headers:
-            return None
-        if not range_applies(self.headers.get("if-range"), self.etag, self.last_modified):
-            return None
-        ranges = parse_range(self.headers["range"], self.size)
-        if ranges == ():
-            raise RangeNotSatisfiable(self.size)
-        return ranges
-
-    def _others_would_agree(self, ranges: tuple[ByteRange, ...] | None) -> bool:
-        """Whether anyone who has the bytes would answer this request with the same ones.
-
-        Others have validators of their own and would judge our client's conditions by those; and
-        they differ in what they make of several ranges or of a range that is written oddly.
-        """
-        if self.method != "GET" or self.headers.keys() & _OTHER_CONDITIONS:
-            return False
-        if "range" not in self.headers:
-            return True
-        return ranges is not None and _PLAIN_RANGE.fullmatch(self.headers["range"]) is not None
+        finally:
+            await opened.aclose()
 
     async def _refer_to(self, sender: SentByProxy | SentByStore, send: Send) -> None:
         """Answer without a body that `sender` sends it; the store's address is nobody's to keep."""
         if isinstance(sender, SentByProxy):
             address = (b"x-accel-redirect", sender.path.encode())
-            await _start(send, 200, [*self._description(), address, _NO_BODY])
+            media_type = (b"content-type", self.chosen.media_type.encode())
+            said = (*self.chosen.description, *self._caching())
+            await _start(send, 200, [media_type, *said, address, _NO_BODY])
         else:
             address = (b"location", sender.url.encode())
             await _start(send, 307, [address, (b"cache-control", b"no-store"), _NO_BODY])
         await _end(send)
 
     def _answer(self, ranges: tuple[ByteRange, ...] | None) -> _Answer:
-        media_type = self.media_type.encode()
+        chosen = self.chosen
+        if ranges is None:
+            whole = (ByteRange(0, chosen.size - 1),)
+            return _Answer(200, [*chosen.whole, *self._caching()], whole, chosen.size)
+        media_type = chosen.media_type.encode()
         extra: Headers = []
         pieces: tuple[ByteRange | bytes, ...]
-        if ranges is None:
-            status, pieces = 200, (ByteRange(0, self.size - 1),)
-        elif len(ranges) == 1:
-            status, pieces = 206, ranges
-            extra = [(b"content-range", _content_range(ranges[0], self.size))]
+        if len(ranges) == 1:
+            pieces = ranges
+            extra = [(b"content-range", _content_range(ranges[0], chosen.size))]
         else:
             boundary = secrets.token_hex(16).encode()
-            status, pieces = 206, _byteranges(ranges, self.size, media_type, boundary)
+            pieces = _byteranges(ranges, chosen.size, media_type, boundary)
             media_type = b"multipart/byteranges; boundary=" + boundary
         length = sum(len(piece) if isinstance(piece, bytes) else piece.length for piece in pieces)
-        described = self._description(media_type)
+        described = [(b"content-type", media_type), *chosen.description, *self._caching()]
         length_and_ranges = [(b"content-length", str(length).encode()), (b"accept-ranges", b"bytes")]
-        headers = [*described, *length_and_ranges, *extra]
-        return _Answer(status, headers, pieces, length)
+        return _Answer(206, [*described, *length_and_ranges, *extra], pieces, length)
 
-    def _description(self, media_type: bytes | None = None) -> Headers:
-        """What is said of the bytes, whoever sends them."""
-        return [
-            (b"content-type", media_type or self.media_type.encode()),
-            (b"content-disposition", content_disposition("inline", self.filename).encode()),
-            *self._validators(),
-            *_INERT,
-        ]
-
-    def _validators(self) -> Headers:
-        """What a 304 repeats of a 200."""
-        headers = [
-            (b"etag", self.etag.encode()),
-            (b"last-modified", http_date(self.last_modified).encode()),
-            (b"cache-control", self.cache_control.encode()),
-        ]
+    def _caching(self) -> Headers:
+        """What is said of keeping an answer, whatever its status."""
+        headers = [(b"cache-control", self.cache_control.encode())]
         if self.vary:
             headers.append((b"vary", self.vary.encode()))
         return headers
 
-    async def _send_body(self, answer: _Answer, opened: OpenObject, receive: Receive, send: Send) -> None:
+    async def _send_body(self, answer: _Answer, opened: OpenFile, receive: Receive, send: Send) -> None:
         reads = _reads(answer.pieces)
         if answer.length <= CHUNK_BYTES:
             body = b"".join([await read.perform(opened) for read in reads])
@@ -211,8 +175,44 @@ class SendObject:
                 await _stream(answer.length, first, reads, opened, receive, send)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+def _conditions(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The fields of a request that decide what is sent, lines of one name joined by commas."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        if name in _CONDITIONS:
+            text, condition = value.decode("latin-1"), _CONDITIONS[name]
+            found[condition] = f"{found[condition]}, {text}" if condition in found else text
+    return {name: value for name, value in found.items() if value} if found else found
+
+
+def _ranges(
+    method: str, conditions: Mapping[str, str], chosen: Representation
+) -> tuple[ByteRange, ...] | None:
+    """The ranges to send, or None for the whole. Raises `RangeNotSatisfiable`."""
+    if method != "GET" or "range" not in conditions:
+        return None
+    if not range_applies(conditions.get("if-range"), chosen.etag, chosen.last_modified):
+        return None
+    ranges = parse_range(conditions["range"], chosen.size)
+    if ranges == ():
+        raise RangeNotSatisfiable(chosen.size)
+    return ranges
+
+
+def _others_would_agree(conditions: Mapping[str, str], ranges: tuple[ByteRange, ...] | None) -> bool:
+    """Whether anyone who has the bytes would answer a GET under these conditions with the same ones.
+
+    Others have validators of their own and would judge our client's conditions by those; and
+    they differ in what they make of several ranges or of a range that is written oddly.
+    """
+    if not conditions:
+        return True
+    if conditions.keys() != {"range"}:
+        return False
+    return ranges is not None and _PLAIN_RANGE.fullmatch(conditions["range"]) is not None
+
+
+class _Answer(msgspec.Struct, frozen=True):
     status: int
     headers: Headers
     pieces: tuple[ByteRange | bytes, ...]
@@ -243,15 +243,14 @@ def _byteranges(
     return tuple(pieces)
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(msgspec.Struct, frozen=True):
     """Literal bytes, and after them `length` bytes of the object from `offset` on."""
 
     prefix: bytes
     offset: int
     length: int
 
-    async def perform(self, opened: OpenObject) -> bytes:
+    async def perform(self, opened: OpenFile) -> bytes:
         """Raises `StorageUnavailable` when the object lacks bytes."""
         if not self.length:
             return self.prefix
@@ -276,7 +275,7 @@ def _reads(pieces: tuple[ByteRange | bytes, ...]) -> Iterator[_Read]:
 
 
 async def _stream(
-    length: int, first: bytes, reads: Iterator[_Read], opened: OpenObject, receive: Receive, send: Send
+    length: int, first: bytes, reads: Iterator[_Read], opened: OpenFile, receive: Receive, send: Send
 ) -> None:
     """Send chunks as fast as the client takes them, until all are sent or it is gone."""
     gone = asyncio.ensure_future(_disconnected(receive))

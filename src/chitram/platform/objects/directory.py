@@ -14,6 +14,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from chitram.platform.objects.base import ObjectStat, is_segment
+from chitram.platform.objects.nowait import READ_FILE, open_cached, tells_what_is_cached
 
 T = TypeVar("T")
 
@@ -21,8 +22,7 @@ _UNFINISHED = ".unfinished"
 _FILE_MODE = 0o640
 _FOLDER_MODE = 0o750
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-# O_NONBLOCK: opening something that is no regular file must not wait for its other end.
-_READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PROBE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # A folder changed this recently may hold the name of another that is not durable yet.
 _RECENT_SECONDS = 60.0
@@ -40,17 +40,19 @@ class File:
     given to another file, under its hands.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = -1
-        self._descriptor = os.open(path, _READ_FILE)
-        found = os.fstat(self._descriptor)
-        if not stat.S_ISREG(found.st_mode):
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.found = os.fstat(descriptor)
+        if not stat.S_ISREG(self.found.st_mode):
             raise FileNotFoundError
-        self.size = found.st_size
 
     def __del__(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
+        os.close(self._descriptor)
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.found.st_size
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset` on, fewer at the end; waits for the disk."""
@@ -94,6 +96,8 @@ class Directory:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._unfinished = root / _UNFINISHED
+        self._prefix = os.fsencode(root) + b"/"
+        self._tells_what_is_cached = False
 
     def make(self) -> None:
         """Make what is missing of the root, of what is above it, and the folder in it."""
@@ -152,12 +156,19 @@ class Directory:
 
     def open(self, key: str) -> File | None:
         """Open an object, or return None when there is none."""
-        return self._unless_missing(lambda: File(self.root / key))
+        return self._unless_missing(lambda: File(os.open(self.root / key, READ_FILE)))
+
+    def open_now(self, key: str) -> File | None:
+        """Open an object, or return None at once when that may take waiting for the disk."""
+        if self._tells_what_is_cached and (descriptor := open_cached(self._prefix + key.encode())) >= 0:
+            with contextlib.suppress(OSError):
+                return File(descriptor)
+        return None
 
     def stat(self, key: str) -> ObjectStat | None:
         """Describe an object, or return None when there is none."""
         found = self._unless_missing((self.root / key).lstat)
-        return _described(key, found) if found and stat.S_ISREG(found.st_mode) else None
+        return described(key, found) if found and stat.S_ISREG(found.st_mode) else None
 
     def remove(self, key: str) -> None:
         """Remove an object durably, and with the last of a deep folder that folder."""
@@ -180,7 +191,7 @@ class Directory:
                     folders.append(key)
                 elif entry.is_file(follow_symlinks=False):
                     with contextlib.suppress(FileNotFoundError):
-                        yield _described(key, entry.stat(follow_symlinks=False))
+                        yield described(key, entry.stat(follow_symlinks=False))
             start = ""
         self._require_root()
 
@@ -207,9 +218,10 @@ class Directory:
     def try_to_write(self) -> None:
         """Write one block and remove it: on a full disk an empty file could still be made."""
         probe = self._unfinished / uuid4().hex
-        descriptor = os.open(probe, _NEW_FILE, _FILE_MODE)
+        descriptor = os.open(probe, _PROBE, _FILE_MODE)
         try:
             os.write(descriptor, bytes(4096))
+            self._tells_what_is_cached = tells_what_is_cached(descriptor)
         finally:
             os.close(descriptor)
             probe.unlink()
@@ -258,5 +270,6 @@ def _open_folder(path: Path | str, opened: contextlib.ExitStack, above: int | No
     return descriptor
 
 
-def _described(key: str, found: os.stat_result) -> ObjectStat:
+def described(key: str, found: os.stat_result) -> ObjectStat:
+    """Make of what the kernel says of a file what a store says of an object."""
     return ObjectStat(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))

@@ -24,7 +24,7 @@ from chitram.platform.objects.base import (
     split_prefix,
 )
 from chitram.platform.objects.blocking import Threads, counted
-from chitram.platform.objects.directory import Directory, File
+from chitram.platform.objects.directory import Directory, File, described
 from chitram.platform.settings import SettingsError
 
 T = TypeVar("T")
@@ -104,7 +104,9 @@ class LocalStore:
             abandoned.set()
 
     async def open(self, key: str) -> OpenFile:
-        file = await self._call(partial(self._directory.open, check_key(key)))
+        file = self._directory.open_now(check_key(key)) or await self._call(
+            partial(self._directory.open, key)
+        )
         if file is None:
             raise ObjectNotFound
         return OpenFile(file, self._call, self._sha256)
@@ -124,7 +126,9 @@ class LocalStore:
         return check_key(key)
 
     async def stat(self, key: str) -> ObjectStat | None:
-        return await self._call(partial(self._directory.stat, check_key(key)))
+        if file := self._directory.open_now(check_key(key)):
+            return described(key, file.found)
+        return await self._call(partial(self._directory.stat, key))
 
     async def delete(self, key: str) -> None:
         await self._call(partial(self._directory.remove, check_key(key)))
