@@ -16,6 +16,7 @@ from litestar.testing import AsyncTestClient
 from litestar.types import ASGIApp, Receive
 
 from chitram.delivery.entrypoints.send import (
+    AT_ONCE_BYTES,
     CHUNK_BYTES,
     PreconditionFailed,
     RangeNotSatisfiable,
@@ -29,7 +30,7 @@ from tests.http.asgi import Receiver, Sender, StoredObject, scope_of, sender
 
 Answering = Callable[[Receive, Receiver], Coroutine[Any, Any, None]]
 SMALL = os.urandom(1000)
-LARGE = os.urandom(CHUNK_BYTES * 3 + 100_000)
+LARGE = os.urandom(AT_ONCE_BYTES * 3 + 100_000)
 TAG = '"abc"'
 CHANGED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 SECURITY = {
@@ -115,9 +116,9 @@ async def test_vary_is_told_where_the_representation_was_chosen() -> None:
 
 
 async def test_a_small_object_is_one_read_and_one_send() -> None:
-    stored = StoredObject(LARGE[:CHUNK_BYTES])
+    stored = StoredObject(LARGE[:AT_ONCE_BYTES])
     answer = await answered(answer_with(stored))
-    assert stored.reads == [(0, CHUNK_BYTES)]
+    assert stored.reads == [(0, AT_ONCE_BYTES)]
     assert len(answer.messages) == 2
 
 

@@ -17,10 +17,12 @@ from chitram.delivery.ports import Delivery, ImageFiles, OpenFile, SentByProxy, 
 from chitram.delivery.representations import Representation
 from chitram.kernel.errors import Category, ChitramError, StorageUnavailable
 
-# Up to here a body is one read and one send; beyond it, reads of this size follow the client.
-CHUNK_BYTES = 256 * 1024
-# The server queues four sends for a client that does not read, and copies each.
-_SEND_BYTES = 64 * 1024
+# Up to here a body is one read and one send.
+AT_ONCE_BYTES = 256 * 1024
+# Beyond it, reads of this size follow the client, each sent as it is. The server queues four for a
+# client that does not read, and copies each; memory of 128 KiB and more would be mapped anew each time.
+CHUNK_BYTES = 64 * 1024
+_CHUNKS_BETWEEN_LOOKS = 4
 # The request fields that decide what is sent.
 _CONDITIONS = {
     name.encode(): name
@@ -161,12 +163,13 @@ class SendObject(msgspec.Struct, frozen=True, kw_only=True):
         return headers
 
     async def _send_body(self, answer: _Answer, opened: OpenFile, receive: Receive, send: Send) -> None:
-        reads = _reads(answer.pieces)
-        if answer.length <= CHUNK_BYTES:
+        if answer.length <= AT_ONCE_BYTES:
+            reads = _reads(answer.pieces, AT_ONCE_BYTES)
             body = b"".join([await read.perform(opened) for read in reads])
             await _start(send, answer.status, answer.headers)
             await _end(send, body)
             return
+        reads = _reads(answer.pieces, CHUNK_BYTES)
         # Read before the status is sent: a store that fails now can still be told of by it.
         first = await next(reads).perform(opened)
         await _start(send, answer.status, answer.headers)
@@ -260,15 +263,15 @@ class _Read(msgspec.Struct, frozen=True):
         return self.prefix + chunk if self.prefix else chunk
 
 
-def _reads(pieces: tuple[ByteRange | bytes, ...]) -> Iterator[_Read]:
-    """Divide an answer into reads of at most `CHUNK_BYTES`."""
+def _reads(pieces: tuple[ByteRange | bytes, ...], size: int) -> Iterator[_Read]:
+    """Divide an answer into reads of at most `size` bytes."""
     prefix = b""
     for piece in pieces:
         if isinstance(piece, bytes):
             prefix = piece
             continue
-        for offset in range(piece.first, piece.last + 1, CHUNK_BYTES):
-            yield _Read(prefix, offset, min(CHUNK_BYTES, piece.last + 1 - offset))
+        for offset in range(piece.first, piece.last + 1, size):
+            yield _Read(prefix, offset, min(size, piece.last + 1 - offset))
             prefix = b""
     if prefix:
         yield _Read(prefix, 0, 0)
@@ -281,15 +284,16 @@ async def _stream(
     gone = asyncio.ensure_future(_disconnected(receive))
     try:
         left = length - len(first)
-        await _send_in_slices(send, first, more=True)
-        for read in reads:
+        await _send_chunk(send, first, more=True)
+        for number, read in enumerate(reads):
             # Sending to a client that is gone neither fails nor waits, so it has to be asked for.
-            await asyncio.sleep(0)
+            if number % _CHUNKS_BETWEEN_LOOKS == 0:
+                await asyncio.sleep(0)
             if gone.done():
                 return
             chunk = await read.perform(opened)
             left -= len(chunk)
-            await _send_in_slices(send, chunk, more=left > 0)
+            await _send_chunk(send, chunk, more=left > 0)
     finally:
         gone.cancel()
 
@@ -305,12 +309,6 @@ async def _start(send: Send, status: int, headers: Headers) -> None:
 
 async def _end(send: Send, body: bytes = b"") -> None:
     await _send_chunk(send, body, more=False)
-
-
-async def _send_in_slices(send: Send, body: bytes, *, more: bool) -> None:
-    for start in range(0, len(body), _SEND_BYTES):
-        end = start + _SEND_BYTES
-        await _send_chunk(send, body[start:end], more=more or end < len(body))
 
 
 async def _send_chunk(send: Send, body: bytes, *, more: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import math
 import os
 import stat
@@ -78,12 +79,16 @@ class File:
 
     def read_cached(self, offset: int, length: int) -> bytes | None:
         """Do as `read` if the bytes are all in the page cache, else return None at once."""
-        buffer = bytearray(length)
+        # What is read into this becomes its value without being copied.
+        buffer = io.BytesIO()
+        buffer.seek(length - 1)
+        buffer.write(b"\0")
         try:
-            read = os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT)
+            with buffer.getbuffer() as view:
+                read = os.preadv(self._descriptor, [view], offset, os.RWF_NOWAIT)
         except OSError:  # nothing is cached, or this file system cannot say
             return None
-        return bytes(buffer) if read == length else None
+        return buffer.getvalue() if read == length else None
 
 
 class Directory:
