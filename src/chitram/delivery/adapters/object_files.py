@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 
 from chitram.delivery.ports import ObjectMissing, OpenFile
 from chitram.delivery.representations import Representation
@@ -54,16 +53,10 @@ class _ObjectFile:
         return self._opened.size
 
     async def read(self, offset: int, length: int) -> bytes:
-        with _gone_as_not_found():
+        try:
             return await self._opened.read(offset, length)
+        except ObjectNotFound as error:
+            raise ImageNotFound from error
 
     async def aclose(self) -> None:
         await self._opened.aclose()
-
-
-@contextlib.contextmanager
-def _gone_as_not_found() -> Iterator[None]:
-    try:
-        yield
-    except ObjectNotFound as error:
-        raise ImageNotFound from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import msgspec
@@ -185,6 +186,7 @@ def is_segment(name: str) -> bool:
     return len(name) <= _MAX_SEGMENT and _SEGMENT.fullmatch(name) is not None
 
 
+@lru_cache(4096)
 def is_key(key: str) -> bool:
     """Say whether `key` follows the rule for keys."""
     return len(key) <= _MAX_KEY and all(map(is_segment, key.split("/")))
