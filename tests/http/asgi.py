@@ -106,7 +106,10 @@ class StoredObject:
 
 
 def scope_of(method: str = "GET", headers: Iterable[tuple[bytes, bytes]] = ()) -> HTTPScope:
-    return cast("HTTPScope", {"type": "http", "method": method, "path": "/", "headers": list(headers)})
+    return cast(
+        "HTTPScope",
+        {"type": "http", "method": method, "path": "/", "query_string": b"", "headers": list(headers)},
+    )
 
 
 def open_files_in(directory: Path) -> int:

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from litestar import Litestar, route
 from litestar.testing import AsyncTestClient
-from litestar.types import ASGIApp, Receive
+from litestar.types import ASGIApp, Receive, Scope
 
 from chitram.delivery.entrypoints.send import (
     AT_ONCE_BYTES,
@@ -26,6 +26,7 @@ from chitram.delivery.ports import SentByProxy, SentByStore
 from chitram.delivery.representations import Representation
 from chitram.kernel.errors import ChitramError, StorageUnavailable
 from chitram.platform.http.errors import EXCEPTION_HANDLERS
+from chitram.platform.http.head import RequestHead
 from tests.http.asgi import Receiver, Sender, StoredObject, scope_of, sender
 
 Answering = Callable[[Receive, Receiver], Coroutine[Any, Any, None]]
@@ -60,7 +61,7 @@ class Other:
         return self._sender
 
 
-def sending(stored: StoredObject, size: int | None = None, **changes: Any) -> SendObject:
+def sending(scope: Scope, stored: StoredObject, size: int | None = None, **changes: Any) -> SendObject:
     chosen = Representation(
         blob_id=UUID(int=0),
         shard="local",
@@ -73,6 +74,7 @@ def sending(stored: StoredObject, size: int | None = None, **changes: Any) -> Se
     )
     values: dict[str, Any] = {
         "chosen": chosen,
+        "head": RequestHead(scope),
         "files": stored,
         "delivery": Other(None),
         "cache_control": VALIDATORS["cache-control"],
@@ -86,7 +88,8 @@ def answer_with(
     stored: StoredObject, headers: Mapping[str, str] | None = None, *, method: str = "GET", **changes: Any
 ) -> Answering:
     fields = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
-    return partial(sending(stored, **changes), scope_of(method, fields))
+    scope = scope_of(method, fields)
+    return partial(sending(scope, stored, **changes), scope)
 
 
 async def answered(app: Answering) -> Receiver:
@@ -303,8 +306,8 @@ async def test_a_cancelled_answer_closes_its_object() -> None:
 @pytest.fixture
 async def site() -> AsyncIterator[AsyncTestClient[Litestar]]:
     @route("/file", http_method=["GET", "HEAD"])
-    async def file() -> ASGIApp:
-        return sending(StoredObject(SMALL))
+    async def file(scope: Scope) -> ASGIApp:
+        return sending(scope, StoredObject(SMALL))
 
     app = Litestar([file], exception_handlers=EXCEPTION_HANDLERS, openapi_config=None, logging_config=None)
     async with AsyncTestClient(app) as client:

@@ -9,13 +9,14 @@ from typing import Any
 from uuid import UUID
 
 from litestar import Litestar, Request, get, post, route
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Scope
 
 from chitram.delivery.entrypoints.send import SendObject
 from chitram.delivery.representations import Representation
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.http.body import DrainUnread, read_raw
 from chitram.platform.http.errors import EXCEPTION_HANDLERS
+from chitram.platform.http.head import RequestHead
 from chitram.platform.http.multipart import read_form
 from tests.http.asgi import open_files_in
 from tests.http.wire import LIMIT, SECONDS, SIZES
@@ -91,7 +92,7 @@ async def form(request: AnyRequest) -> dict[str, Any]:
 
 
 @route("/objects/{name:str}", http_method=["GET", "HEAD"])
-async def send(name: str, seconds: float = 30.0, fail_from: int = 1 << 30) -> ASGIApp:
+async def send(scope: Scope, name: str, seconds: float = 30.0, fail_from: int = 1 << 30) -> ASGIApp:
     chosen = Representation(
         blob_id=UUID(int=0),
         shard="local",
@@ -104,6 +105,7 @@ async def send(name: str, seconds: float = 30.0, fail_from: int = 1 << 30) -> AS
     )
     return SendObject(
         chosen=chosen,
+        head=RequestHead(scope),
         files=Files(fail_from),
         delivery=Nobody(),
         cache_control="public, max-age=31536000, immutable",

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 from litestar.types import Receive, Scope, Send
@@ -16,6 +16,7 @@ from chitram.delivery.domain.ranges import ByteRange, parse_range
 from chitram.delivery.ports import Delivery, ImageFiles, OpenFile, SentByProxy, SentByStore
 from chitram.delivery.representations import Representation
 from chitram.kernel.errors import Category, ChitramError, StorageUnavailable
+from chitram.platform.http.head import RequestHead
 
 # Up to here a body is one read and one send.
 AT_ONCE_BYTES = 256 * 1024
@@ -76,6 +77,7 @@ class SendObject(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         chosen: what to send.
+        head: of the request.
         files: opens it.
         delivery: has the whole or one range sent by somebody else; asked for a GET alone.
         cache_control: how long others may keep it.
@@ -85,6 +87,7 @@ class SendObject(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     chosen: Representation
+    head: RequestHead
     files: ImageFiles
     delivery: Delivery
     cache_control: str
@@ -92,9 +95,9 @@ class SendObject(msgspec.Struct, frozen=True, kw_only=True):
     visible_seconds: int | None = None
     vary: str | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        chosen, method = self.chosen, str(scope["method"])  # type: ignore[typeddict-item] # of HTTP
-        conditions = _conditions(scope["headers"])
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        chosen, method = self.chosen, self.head.method
+        conditions = self.head.lines(_CONDITIONS)
         ranges = None
         if conditions:
             outcome = evaluate(method, conditions, chosen.etag, chosen.last_modified)
@@ -176,16 +179,6 @@ class SendObject(msgspec.Struct, frozen=True, kw_only=True):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.seconds):
                 await _stream(answer.length, first, reads, opened, receive, send)
-
-
-def _conditions(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The fields of a request that decide what is sent, lines of one name joined by commas."""
-    found: dict[str, str] = {}
-    for name, value in headers:
-        if name in _CONDITIONS:
-            text, condition = value.decode("latin-1"), _CONDITIONS[name]
-            found[condition] = f"{found[condition]}, {text}" if condition in found else text
-    return {name: value for name, value in found.items() if value} if found else found
 
 
 def _ranges(
