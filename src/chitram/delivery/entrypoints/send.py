@@ -21,8 +21,9 @@ from chitram.platform.http.head import RequestHead
 # Up to here a body is one read and one send.
 AT_ONCE_BYTES = 256 * 1024
 # Beyond it, reads of this size follow the client, each sent as it is. The server queues four for a
-# client that does not read, and copies each; memory of 128 KiB and more would be mapped anew each time.
-CHUNK_BYTES = 64 * 1024
+# client that does not read, and copies each. One fits with room into the 65,483 bytes of a segment of the
+# loopback device: a tail beyond it waits for the window of a client that reads little at a time.
+CHUNK_BYTES = 56 * 1024
 _CHUNKS_BETWEEN_LOOKS = 4
 # The request fields that decide what is sent.
 _CONDITIONS = {
