@@ -112,8 +112,53 @@ async def test_what_was_committed_is_there_with_every_field(transactions: Transa
     await keep(transactions, blob, image)
     async with transactions.begin() as transaction:
         assert await transaction.images.get(image.id) == image
-        assert await transaction.blobs.find_live(blob.sha256) == blob
+        assert await transactions.find_live(blob.sha256) == blob
         assert await transaction.blobs.lock(blob.id) == blob
+
+
+async def test_the_first_image_of_a_content_is_committed_at_once_with_every_field(
+    transactions: Transactions,
+) -> None:
+    blob = a_blob()
+    image = an_image(
+        blob,
+        owner_id=uuid4(),
+        delete_token_hash=token_bytes(32),
+        delete_token_expires_at=datetime.now(UTC) + HOUR,
+        expires_at=datetime.now(UTC) + HOUR,
+        upload_address="2001:db8::7",
+        visibility=Visibility.PRIVATE,
+        version=3,
+    )
+    await transactions.add_first(blob, image, newer_than=HOUR)
+    assert await transactions.find_live(blob.sha256) == blob
+    async with transactions.begin() as transaction:
+        assert await transaction.images.get(image.id) == image
+        assert await transaction.blobs.get(blob.id) == blob
+        assert await transaction.outbox.owes({BLOB_ID: str(blob.id)}, MAKE_RENDITIONS)
+
+
+async def test_the_first_image_of_a_content_is_so_only_once_and_leaves_nothing_else(
+    transactions: Transactions,
+) -> None:
+    first, second = a_blob(), a_blob()
+    second = replace(second, sha256=first.sha256)
+    await transactions.add_first(first, an_image(first), newer_than=HOUR)
+    late = an_image(second)
+    with pytest.raises(LiveBlobExists):
+        await transactions.add_first(second, late, newer_than=HOUR)
+    assert await transactions.find_live(first.sha256) == first
+    async with transactions.begin() as transaction:
+        assert await transaction.images.get(late.id) is None
+        assert await transaction.blobs.get(second.id) is None
+        assert not await transaction.outbox.owes({BLOB_ID: str(second.id)}, MAKE_RENDITIONS)
+
+
+async def test_a_first_image_over_a_blob_whose_id_is_too_old_is_refused(transactions: Transactions) -> None:
+    old = a_blob(id=new_id(datetime.now(UTC) - 2 * HOUR))
+    with pytest.raises(StaleBlob):
+        await transactions.add_first(old, an_image(old), newer_than=HOUR)
+    assert await transactions.find_live(old.sha256) is None
 
 
 async def test_an_image_is_changed_under_its_lock(transactions: Transactions) -> None:
@@ -144,7 +189,7 @@ async def test_what_was_not_committed_is_not_there(transactions: Transactions) -
     async with transactions.begin() as transaction:
         await transaction.blobs.add(blob, newer_than=HOUR)
     async with transactions.begin() as transaction:
-        assert await transaction.blobs.find_live(blob.sha256) is None
+        assert await transactions.find_live(blob.sha256) is None
         assert await transaction.blobs.lock(blob.id) is None
         assert await transaction.images.get(uuid4()) is None
 
@@ -166,7 +211,7 @@ async def test_a_content_may_have_a_new_generation_beside_a_dying_one(transactio
     second = a_blob(sha256=first.sha256)
     await keep(transactions, second)
     async with transactions.begin() as transaction:
-        assert await transaction.blobs.find_live(first.sha256) == second
+        assert await transactions.find_live(first.sha256) == second
         dying = await transaction.blobs.lock(first.id)
         assert dying is not None
         assert dying.state is BlobState.DELETING
@@ -231,7 +276,7 @@ async def test_pages_through_blobs_without_dimensions(transactions: Transactions
         await transaction.blobs.set_dimensions(blank[0].id, 10, 20)
         await transaction.commit()
     async with transactions.begin() as transaction:
-        filled = await transaction.blobs.find_live(blank[0].sha256)
+        filled = await transactions.find_live(blank[0].sha256)
         assert filled is not None
         assert (filled.width, filled.height) == (10, 20)
 
@@ -245,7 +290,7 @@ async def test_damage_is_kept_from_when_it_was_first_seen(transactions: Transact
             await transaction.blobs.set_verified(blob.id, first + hours * HOUR, is_intact=is_intact)
             await transaction.commit()
         async with transactions.begin() as transaction:
-            found = await transaction.blobs.find_live(blob.sha256)
+            found = await transactions.find_live(blob.sha256)
         assert found is not None
         assert found.is_damaged is not is_intact
         seen.append(await marks(transactions, blob.id))

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
@@ -31,6 +32,7 @@ async def behind(proxy: Proxy) -> AsyncIterator[Database]:
     database = await Database.open(proxy.url)
     yield database
     database.pool.terminate()
+    await database.statements.aclose()
     await database.engine.dispose()
 
 
@@ -72,6 +74,23 @@ async def test_comes_back_by_itself_when_the_server_does(proxy: Proxy, behind: D
         assert await transaction.images.get(uuid4()) is None
 
 
+async def test_a_connection_that_the_server_closed_costs_no_transaction(
+    proxy: Proxy, behind: Database
+) -> None:
+    async with behind.transactions.begin() as transaction:
+        lent = await (await transaction.session.connection()).get_raw_connection()
+        driver = lent.driver_connection
+        assert driver is not None
+    accepted = proxy.accepted
+    proxy.cut_all()
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not driver.is_closed():
+            await asyncio.sleep(0.001)
+    async with behind.transactions.begin() as transaction:
+        assert await transaction.images.get(uuid4()) is None
+    assert proxy.accepted == accepted + 1
+
+
 async def test_a_lost_answer_to_a_commit_is_uncertain_but_the_change_is_there(
     proxy: Proxy, behind: Database
 ) -> None:
@@ -87,6 +106,68 @@ async def test_a_lost_answer_to_a_commit_is_uncertain_but_the_change_is_there(
     proxy.mode = Mode.PASS
     async with behind.transactions.begin() as transaction:
         assert await transaction.images.get(image.id) == image
+
+
+async def test_a_lost_answer_to_a_first_image_is_uncertain_but_the_image_is_there(
+    proxy: Proxy, behind: Database
+) -> None:
+    blob = a_blob()
+    image = an_image(blob)
+    proxy.mode = Mode.LOSE_COMMIT_ANSWER
+    with pytest.raises(CommitUncertain):
+        await behind.transactions.add_first(blob, image, newer_than=HOUR)
+    assert behind.relay.entries == []
+    proxy.mode = Mode.PASS
+    assert await behind.transactions.find_live(blob.sha256) == blob
+    async with behind.transactions.begin() as transaction:
+        assert await transaction.images.get(image.id) == image
+
+
+@pytest.mark.parametrize("mode", [Mode.CUT, Mode.HANG])
+async def test_what_never_reached_the_server_is_not_uncertain(
+    proxy: Proxy, behind: Database, mode: Mode
+) -> None:
+    blob = a_blob()
+    proxy.mode = mode
+    with pytest.raises(DatabaseUnavailable) as told:
+        await behind.transactions.add_first(blob, an_image(blob), newer_than=HOUR)
+    assert not isinstance(told.value, CommitUncertain)
+
+
+async def test_what_the_server_takes_and_never_answers_is_uncertain_in_time(
+    proxy: Proxy, behind: Database
+) -> None:
+    blob = a_blob()
+    assert await behind.transactions.find_live(blob.sha256) is None
+    proxy.mode = Mode.HANG_AT_COMMIT
+    started = time.monotonic()
+    with pytest.raises(CommitUncertain) as told:
+        await behind.transactions.add_first(blob, an_image(blob), newer_than=HOUR)
+    assert told.value.timed_out
+    assert time.monotonic() - started < LIMIT_SECONDS
+    proxy.mode = Mode.PASS
+    assert await behind.transactions.find_live(blob.sha256) is None
+
+
+async def test_what_the_server_refuses_is_neither_an_outage_nor_uncertain(database: Database) -> None:
+    blob = a_blob()
+    image = an_image(blob, upload_address="no address")
+    with pytest.raises(asyncpg.PostgresError):
+        await database.transactions.add_first(blob, image, newer_than=HOUR)
+    assert await database.transactions.find_live(blob.sha256) is None
+    await database.transactions.add_first(blob, an_image(blob), newer_than=HOUR)
+
+
+async def test_statements_go_on_over_new_connections_when_the_server_comes_back(
+    proxy: Proxy, behind: Database
+) -> None:
+    digest = a_blob().sha256
+    await asyncio.gather(*(behind.transactions.find_live(digest) for _ in range(8)))
+    proxy.cut_all()
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not all(session.connection.is_closed() for session in behind.statements._idle):
+            await asyncio.sleep(0.001)
+    assert await behind.transactions.find_live(digest) is None
 
 
 async def test_a_wrong_statement_is_not_taken_for_an_outage(database: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -120,6 +121,15 @@ def open_files_in(directory: Path) -> int:
             count += entry.readlink().is_relative_to(directory)
         except FileNotFoundError:
             continue
+    return count
+
+
+def open_spools() -> int:
+    """How many spools this process holds open in memory."""
+    count = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            count += str(entry.readlink()).startswith("/memfd:spool")
     return count
 
 

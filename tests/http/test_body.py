@@ -17,12 +17,17 @@ from chitram.platform.http.body import (
     drain,
     read_raw,
 )
-from chitram.platform.spool import Spool
+from chitram.platform.spool import IN_MEMORY_BYTES, Spool
 from tests.http.asgi import Receiver, Sender, open_files_in, scope_of, sender
 
+# Does not stay in memory.
+LONG = bytes(IN_MEMORY_BYTES + 1)
 
-async def read(receive: Receive, directory: Path, *, length: int | None = None, seconds: float = 5) -> Spool:
-    return await read_raw(receive, length, limit=1000, seconds=seconds, spool_directory=directory)
+
+async def read(
+    receive: Receive, directory: Path, *, length: int | None = None, limit: int = 1000, seconds: float = 5
+) -> Spool:
+    return await read_raw(receive, length, limit=limit, seconds=seconds, spool_directory=directory)
 
 
 async def test_a_body_is_spooled_counted_and_hashed(tmp_path: Path) -> None:
@@ -95,8 +100,8 @@ async def test_a_client_that_leaves_in_the_middle_is_told_apart(tmp_path: Path) 
 
 
 async def test_a_cancelled_read_leaves_no_file_open(tmp_path: Path) -> None:
-    client = Sender([b"x"], then="silence")
-    reading = asyncio.create_task(read(client, tmp_path))
+    client = Sender([LONG], then="silence")
+    reading = asyncio.create_task(read(client, tmp_path, limit=2 * len(LONG)))
     while client.asked < 2:
         await asyncio.sleep(0)
     assert open_files_in(tmp_path) == 1
@@ -108,7 +113,16 @@ async def test_a_cancelled_read_leaves_no_file_open(tmp_path: Path) -> None:
 
 async def test_a_spool_directory_that_is_gone_is_told_as_unavailable_storage(tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailable):
-        await read(sender(b"x"), tmp_path / "gone")
+        await read(sender(LONG), tmp_path / "gone", limit=len(LONG))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_body_touches_the_disk_only_when_it_is_long(tmp_path: Path, more: int) -> None:
+    body = os.urandom(IN_MEMORY_BYTES + more)
+    with await read(sender(body[:1000], body[1000:]), tmp_path, limit=len(body)) as spool:
+        assert open_files_in(tmp_path) == more
+        assert spool.sha256 == hashlib.sha256(body).digest()
+        assert os.pread(spool.fileno(), len(body) + 1, 0) == body
 
 
 @pytest.mark.parametrize(

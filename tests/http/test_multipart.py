@@ -10,7 +10,8 @@ import pytest
 from chitram.kernel.errors import ChitramError, FileTooLarge, InvalidRequest
 from chitram.platform.http.body import ClientDisconnected, UploadTimeout
 from chitram.platform.http.multipart import Form, read_form
-from tests.http.asgi import Ending, Sender, open_files_in, split
+from chitram.platform.spool import IN_MEMORY_BYTES
+from tests.http.asgi import Ending, Sender, open_files_in, open_spools, split
 
 BOUNDARY = "----WebKitFormBoundaryAbC123"
 TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -26,6 +27,8 @@ def text(name: str, value: bytes = b"value") -> bytes:
 
 
 END = f"--{BOUNDARY}--\r\n".encode()
+# So often what has eight bytes goes to the disk.
+LONG = IN_MEMORY_BYTES // 8 + 1
 
 
 async def read(
@@ -57,16 +60,19 @@ def content_of(form: Form, index: int = 0) -> bytes:
     return os.pread(spool.fileno(), spool.size + 1, 0)
 
 
-async def test_a_form_is_fields_in_memory_and_files_on_disk(tmp_path: Path) -> None:
-    body = text("visibility", b"public") + part(FILE, b"\xff\xd8pixels") + text("expires_in", b"60") + END
-    with await read(tmp_path, body) as form:
+@pytest.mark.parametrize("times", [1, LONG])
+async def test_a_form_is_fields_in_memory_and_long_files_on_disk(tmp_path: Path, times: int) -> None:
+    content = b"\xff\xd8pixels" * times
+    body = text("visibility", b"public") + part(FILE, content) + text("expires_in", b"60") + END
+    with await read(tmp_path, body, max_file_bytes=len(content)) as form:
         assert form.fields == {"visibility": "public", "expires_in": "60"}
         (file,) = form.files
         assert (file.field, file.filename, file.content_type) == ("file", "a.jpg", "image/jpeg")
-        assert content_of(form) == b"\xff\xd8pixels"
-        assert file.spool.size == 8
-        assert open_files_in(tmp_path) == 1
-    assert open_files_in(tmp_path) == 0
+        assert content_of(form) == content
+        assert file.spool.size == len(content)
+        assert open_files_in(tmp_path) == (times == LONG)
+        assert open_spools() == (times == 1)
+    assert open_files_in(tmp_path) + open_spools() == 0
 
 
 async def test_content_that_looks_like_a_boundary_is_kept(tmp_path: Path) -> None:
@@ -243,8 +249,17 @@ async def test_in_a_batch_a_file_that_is_too_large_is_marked_and_the_others_go_o
         assert [file.too_large for file in form.files] == [False, True, False]
         assert content_of(form, 0) == b"one"
         assert content_of(form, 2) == b"three"
-        assert open_files_in(tmp_path) == 2
-    assert open_files_in(tmp_path) == 0
+        assert open_spools() == 2
+    assert open_spools() == 0
+
+
+async def test_all_files_of_a_batch_together_take_no_more_memory_than_one(tmp_path: Path) -> None:
+    files = CD + b'name="files"; filename="a.jpg"'
+    content = bytes(IN_MEMORY_BYTES // 4 + 1)
+    body = part(files, content) + part(files, content[1:]) + END
+    with await read(tmp_path, body, max_file_bytes=len(content)) as form:
+        assert [file.spool.size for file in form.files] == [len(content), len(content) - 1]
+        assert (open_files_in(tmp_path), open_spools()) == (1, 1)
 
 
 async def test_in_a_batch_an_empty_file_is_left_for_the_caller(tmp_path: Path) -> None:
@@ -281,7 +296,10 @@ async def test_a_client_that_stops_in_the_middle_leaves_no_file_open(
 
 
 async def test_a_cancelled_form_leaves_no_file_open(tmp_path: Path) -> None:
-    reading = asyncio.create_task(read(tmp_path, part(FILE, b"x"), then="silence"))
+    content = bytes(IN_MEMORY_BYTES + 1000)
+    reading = asyncio.create_task(
+        read(tmp_path, part(FILE, content), max_file_bytes=len(content), then="silence")
+    )
     async with asyncio.timeout(2):
         while open_files_in(tmp_path) == 0:
             await asyncio.sleep(0)

@@ -17,6 +17,8 @@ OVERSIZE = 12_000_000
 FORM = 'Content-Type: multipart/form-data; boundary="b"'
 FORM_HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
 FORM_END = b"\r\n--b--\r\n"
+# More than stays in memory.
+HALF = bytes(LIMIT // 2)
 
 
 @pytest.mark.parametrize("size", [1, 70_000, LIMIT])
@@ -100,9 +102,9 @@ def test_a_client_that_waits_for_a_go_ahead_is_refused_at_once(server: Server) -
 @pytest.mark.parametrize(
     ("head", "body"),
     [
-        (post("/raw", "Content-Length: 1000"), b"x" * 500),
-        (post("/raw", "Transfer-Encoding: chunked"), chunked(b"x" * 500)),
-        (post("/form", FORM, "Content-Length: 1000"), FORM_HEAD + b"x" * 500),
+        (post("/raw", f"Content-Length: {LIMIT}"), HALF),
+        (post("/raw", "Transfer-Encoding: chunked"), chunked(HALF)),
+        (post("/form", FORM, f"Content-Length: {LIMIT}"), FORM_HEAD + HALF),
     ],
     ids=["announced", "chunked", "form"],
 )

@@ -46,6 +46,7 @@ from chitram.platform.settings import data_dir, load_settings
 # What a child has to have worked for, so that it is killed, or outlives its parent, in the middle.
 _WORKED_SECONDS = 0.02
 _LOOK_SECONDS = 0.002
+_AN_UPLOAD = "an upload"
 
 
 class Armed:
@@ -181,6 +182,16 @@ class CrashingTransactions(Wrapped):
     def begin(self) -> CrashingUnitOfWork:
         return CrashingUnitOfWork(self._inner.begin(), self._armed)
 
+    async def add_first(self, *arguments: Any, **named: Any) -> None:
+        self._armed.reached(f"before COMMIT of {_AN_UPLOAD}")
+        await self._armed.about_to_lose(f"answer to COMMIT of {_AN_UPLOAD} lost")
+        await self._inner.add_first(*arguments, **named)
+        # The queue has not been told yet: that takes a turn of the event loop.
+        self._armed.reached(f"after COMMIT of {_AN_UPLOAD}")
+        if self._armed.at("queue told"):
+            await cast("QueueRelay", self._inner._relay).drain()
+            self._armed.reached("queue told")
+
 
 class CrashingUnitOfWork(PostgresUnitOfWork):
     """Knows what is committed by what was done in it."""
@@ -193,7 +204,7 @@ class CrashingUnitOfWork(PostgresUnitOfWork):
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
-        self._note(self.images, "add", "an upload")
+        self._note(self.images, "add", _AN_UPLOAD)
         self._note(self.images, "remove", "a removal")
         self._note(self.keys, "claim", "a claim")
         self._note(self.outbox, "done", "a job")

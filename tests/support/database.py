@@ -12,12 +12,14 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from chitram.images.adapters.postgres.catalogue import PostgresBlobCatalogue
+from chitram.images.adapters.postgres.first_images import STATEMENTS
 from chitram.images.adapters.postgres.queries import PostgresImageQueries
 from chitram.images.adapters.postgres.unit_of_work import PostgresTransactions
 from chitram.images.ports import Transactions
 from chitram.platform.database import Reader, make_engine, make_reader
 from chitram.platform.outbox import OutboxEntry, OutboxRow
 from chitram.platform.settings import Settings
+from chitram.platform.statements import Statements
 
 # Makes a migrated, empty database and returns its URL.
 NewUrl = Callable[[], Awaitable[str]]
@@ -41,6 +43,7 @@ class Database:
     engine: AsyncEngine
     pool: asyncpg.Pool
     sessions: async_sessionmaker[AsyncSession]
+    statements: Statements
     relay: RecordingRelay
 
     @classmethod
@@ -52,6 +55,7 @@ class Database:
             engine,
             await make_reader(settings),
             async_sessionmaker(engine, expire_on_commit=False, autoflush=False),
+            Statements(settings, STATEMENTS, size=4),
             RecordingRelay(),
         )
 
@@ -61,7 +65,7 @@ class Database:
 
     @property
     def transactions(self) -> PostgresTransactions:
-        return PostgresTransactions(self.sessions, self.relay)
+        return PostgresTransactions(self.sessions, self.relay, self.statements)
 
     @property
     def catalogue(self) -> PostgresBlobCatalogue:
@@ -72,6 +76,7 @@ class Database:
         return PostgresImageQueries(self.reader)
 
     async def aclose(self) -> None:
+        await self.statements.aclose()
         await self.engine.dispose()
         await self.pool.close()
 

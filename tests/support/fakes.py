@@ -25,7 +25,7 @@ from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat
 from chitram.images.domain.keys import rendition_name
 from chitram.images.domain.rendition import Processing, Rendition, RenditionKind, RenditionSort
 from chitram.images.domain.upload import Upload
-from chitram.images.domain.work import BLOB_ID, CLEAR_RENDITIONS, SHARD
+from chitram.images.domain.work import BLOB_ID, CLEAR_RENDITIONS, MAKE_RENDITIONS, SHARD
 from chitram.images.ports import (
     BegunMaking,
     LiveBlobExists,
@@ -115,6 +115,17 @@ class FakeTransactions:
     def begin(self) -> FakeUnitOfWork:
         self.begun += 1
         return FakeUnitOfWork(self)
+
+    async def find_live(self, sha256: bytes) -> Blob | None:
+        async with self.begin() as transaction:
+            return await transaction.blobs.find_live(sha256)
+
+    async def add_first(self, blob: Blob, image: Image, *, newer_than: timedelta) -> None:
+        async with self.begin() as transaction:
+            await transaction.blobs.add(blob, newer_than=newer_than)
+            await transaction.images.add(image)
+            await transaction.outbox.add(MAKE_RENDITIONS, {BLOB_ID: str(blob.id)})
+            await transaction.commit()
 
 
 class FakeUnitOfWork:

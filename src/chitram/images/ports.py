@@ -249,10 +249,6 @@ class LiveBlobExists(Exception):
 class BlobRepository(Protocol):
     """Blobs inside one transaction."""
 
-    async def find_live(self, sha256: bytes) -> Blob | None:
-        """The live generation of a content, unlocked."""
-        ...
-
     async def get(self, blob_id: UUID) -> Blob | None:
         """A blob, live or being deleted, unlocked."""
         ...
@@ -454,9 +450,21 @@ class ImagesUnitOfWork(UnitOfWork, Protocol):
 
 
 class Transactions(Protocol):
-    """Begins transactions on the primary."""
+    """Transactions on the primary: begins them, or does those that are most frequent at once."""
 
     def begin(self) -> ImagesUnitOfWork: ...
+
+    async def find_live(self, sha256: bytes) -> Blob | None:
+        """The live generation of a content, as committed now; raises `DatabaseUnavailable`."""
+        ...
+
+    async def add_first(self, blob: Blob, image: Image, *, newer_than: timedelta) -> None:
+        """Commit a new generation, an image over it, and that its thumbnails are owed.
+
+        Raises what `BlobRepository.add` raises, and `DatabaseUnavailable` or `CommitUncertain` as
+        a unit of work does.
+        """
+        ...
 
 
 class ImageCaches(Protocol):

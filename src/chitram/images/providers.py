@@ -14,6 +14,7 @@ from chitram.images.adapters.blob_store import ObjectBlobStore
 from chitram.images.adapters.damage import LoggedDamage
 from chitram.images.adapters.decoder.pool import DecoderPool
 from chitram.images.adapters.postgres.catalogue import PostgresBlobCatalogue
+from chitram.images.adapters.postgres.first_images import STATEMENTS
 from chitram.images.adapters.postgres.queries import (
     PostgresBlobPlaces,
     PostgresImageLists,
@@ -80,9 +81,16 @@ from chitram.kernel.clock import Clock
 from chitram.platform.database import Reader
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.outbox import Relay
-from chitram.platform.settings import Settings, decoder_count, renderer_count, spool_dir
+from chitram.platform.settings import (
+    Settings,
+    decoder_count,
+    renderer_count,
+    spool_dir,
+    statement_connections,
+)
 from chitram.platform.signing import Signer
 from chitram.platform.slot_locks import SlotLocks
+from chitram.platform.statements import Statements
 
 # How long a signed address of a store lives, and a row that was read before a move is still on its
 # way to a cache.
@@ -95,8 +103,16 @@ class ImagesAdapters(Provider):
     scope = Scope.APP
 
     @provide
-    def transactions(self, sessions: async_sessionmaker[AsyncSession], relay: Relay) -> Transactions:
-        return PostgresTransactions(sessions, relay)
+    async def statements(self, settings: Settings) -> AsyncIterator[Statements]:
+        statements = Statements(settings, STATEMENTS, size=statement_connections(settings))
+        yield statements
+        await statements.aclose()
+
+    @provide
+    def transactions(
+        self, sessions: async_sessionmaker[AsyncSession], relay: Relay, statements: Statements
+    ) -> Transactions:
+        return PostgresTransactions(sessions, relay, statements)
 
     @provide
     def catalogue(self, reader: Reader) -> BlobCatalogue:

@@ -26,7 +26,7 @@ from chitram.platform.embedded.stack import check_database
 from chitram.platform.embedded.supervisor import Supervisor
 from chitram.platform.embedded.valkey import Valkey
 from chitram.platform.migrations import is_current, upgrade
-from chitram.platform.settings import PREFIX, Settings, data_dir
+from chitram.platform.settings import PREFIX, Settings, data_dir, statement_connections
 
 _READY_SECONDS = 60.0
 _SPARE_CONNECTIONS = 20
@@ -216,8 +216,8 @@ class _Up:
 def connections_of(settings: Settings) -> int:
     """Connections that all processes together may open, and some for an administrator."""
     processes = settings.http_workers + 1
-    # A pool for reads, a pool for writes, and one connection for the cache epoch.
-    each = 2 * settings.database_pool_size + 1
+    # A pool for reads, a pool for transactions, some for single statements, one for the cache epoch.
+    each = 2 * settings.database_pool_size + statement_connections(settings) + 1
     return max(DEFAULT_CONNECTIONS, processes * each + _SPARE_CONNECTIONS)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
@@ -43,13 +44,17 @@ redis.call('ZREM', KEYS[3], KEYS[4])
 redis.call('DEL', KEYS[4])
 return 1
 """)
-# Lets an entry wait. Keys: all that is incomplete, the entry, waiting. The longest that the queue may be.
+# Lets entries wait. Keys: all that is incomplete, waiting, the entries. The longest that the queue may be.
 _OFFER = Script("""
-if redis.call('ZSCORE', KEYS[1], KEYS[2]) then return 0 end
-if redis.call('LLEN', KEYS[3]) >= tonumber(ARGV[1]) then return 0 end
-redis.call('ZADD', KEYS[1], 0, KEYS[2])
-redis.call('RPUSH', KEYS[3], KEYS[2])
-return 1
+local room = tonumber(ARGV[1]) - redis.call('LLEN', KEYS[2])
+for i = 3, #KEYS do
+  if room <= 0 then return end
+  if not redis.call('ZSCORE', KEYS[1], KEYS[i]) then
+    redis.call('ZADD', KEYS[1], 0, KEYS[i])
+    redis.call('RPUSH', KEYS[2], KEYS[i])
+    room = room - 1
+  end
+end
 """)
 # Lets entries wait, also those that only seem to be in the queue. Keys: waiting, active, all that is
 # incomplete, the entries. For each: whether a worker has taken it that is dead.
@@ -124,9 +129,9 @@ class _Queue(RedisQueue):
             ttl=_NO_RESULT,
         )
 
-    async def offer(self, entry_id: str, most: int) -> None:
-        """Let an entry wait, unless it is in the queue already, or `most` wait there."""
-        keys = [self._incomplete, self.job_id(entry_id), self._queued]
+    async def offer(self, entry_ids: Iterable[str], most: int) -> None:
+        """Let entries wait, unless they are in the queue already, or `most` wait there."""
+        keys = [self._incomplete, self._queued, *map(self.job_id, entry_ids)]
         await _OFFER.execute(cast("Valkey", self.redis), keys, most)
 
     async def _update(self, job: Job, status: Status | None = None, **_: object) -> None:
@@ -166,9 +171,12 @@ class JobQueues:
         """Whether more should be handed over to a queue."""
         return await self._queues[name].count("queued") < MOST_WAITING
 
-    async def enqueue(self, entry: OutboxEntry) -> None:
-        """Hand over one entry, unless `MOST_WAITING` wait already; again while it is there does nothing."""
-        await self._queues[self._kinds[entry.kind]].offer(str(entry.id), MOST_WAITING)
+    async def enqueue(self, *entries: OutboxEntry) -> None:
+        """Hand over entries until `MOST_WAITING` wait; again while one is there does nothing."""
+        for name in {self._kinds[entry.kind]: None for entry in entries}:
+            ids = [str(entry.id) for entry in entries if self._kinds[entry.kind] is name]
+            for start in range(0, len(ids), _BATCH):
+                await self._queues[name].offer(ids[start : start + _BATCH], MOST_WAITING)
 
     async def hand_over(self, name: QueueName, entries: Sequence[OutboxEntry]) -> None:
         """Hand over entries that belong to one queue and may only seem to be there."""
@@ -225,24 +233,29 @@ class QueueRelay:
     def __init__(self, queues: JobQueues, guard: ValkeyGuard) -> None:
         self._queues = queues
         self._guard = guard
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: list[OutboxEntry] = []
+        self._task: asyncio.Task[None] | None = None
 
     def notify(self, entries: Sequence[OutboxEntry]) -> None:
-        wanted = [entry for entry in entries if entry.kind in self._queues.kinds]
-        if wanted:
-            task = asyncio.get_running_loop().create_task(self._enqueue(wanted))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._waiting += (entry for entry in entries if entry.kind in self._queues.kinds)
+        if self._waiting and self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._relay())
 
-    async def _enqueue(self, entries: Sequence[OutboxEntry]) -> None:
-        async def hand_over(_: Valkey) -> None:
-            for entry in entries:
-                await self._queues.enqueue(entry)
+    async def _relay(self) -> None:
+        """Hand over together what is owed by all commits that end while others are handed over."""
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                with contextlib.suppress(ValkeyUnavailable):
+                    await self._guard.call(partial(self._hand_over, batch), seconds=_ENQUEUE_SECONDS)
+        finally:
+            self._task = None
 
-        with contextlib.suppress(ValkeyUnavailable):
-            await self._guard.call(hand_over, seconds=_ENQUEUE_SECONDS)
+    async def _hand_over(self, entries: Sequence[OutboxEntry], _: Valkey) -> None:
+        await self._queues.enqueue(*entries)
 
     async def drain(self) -> None:
         """Wait for what is on its way to the queues."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._task is not None:
+            await asyncio.wait((self._task,))
+

@@ -218,6 +218,11 @@ def decoder_count(settings: Settings) -> int:
     return max(1, len(os.sched_getaffinity(0)) // settings.http_workers)
 
 
+def statement_connections(settings: Settings) -> int:
+    """Connections of a process for single statements, which take them for a moment only."""
+    return max(1, settings.database_pool_size // 2)
+
+
 def renderer_count(settings: Settings) -> int:
     """Originals that one worker renders at once: as set, or one on each processor."""
     return settings.renderers or len(os.sched_getaffinity(0))

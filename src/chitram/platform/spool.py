@@ -1,4 +1,4 @@
-"""Received bytes, on disk, counted and hashed in the same pass."""
+"""Received bytes, on disk unless they are few, counted and hashed in the same pass."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import tempfile
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.settings import Settings, SettingsError, spool_dir
 
-# Below this, buffering in memory costs less than one hop to a thread.
+# Up to here hashing and copying a body takes the event loop less time than waking a thread.
+IN_MEMORY_BYTES = 256 * 1024
+# Of what is longer this much at a time goes to the disk.
 _BUFFER_BYTES = 256 * 1024
 
 
@@ -31,15 +33,16 @@ def make_spool(settings: Settings) -> Path:
 class Spool:
     """One body being received: an anonymous file, its size and its SHA-256.
 
-    The file has no name wherever the file system allows (O_TMPFILE), so nothing is left behind
-    by a kill. Memory holds at most 256 KiB of it. Disk errors are `StorageUnavailable`.
+    Up to `in_memory` bytes are a file in memory. What is longer lies in one that has no name wherever
+    the file system allows (O_TMPFILE), so nothing is left behind by a kill; memory then holds at most
+    256 KiB of it. Disk errors are `StorageUnavailable`.
     """
 
-    def __init__(self, directory: Path) -> None:
-        try:
-            self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - closed by close()
-        except OSError as error:
-            raise StorageUnavailable("The upload could not be spooled to disk.") from error
+    def __init__(self, directory: Path, *, in_memory: int = IN_MEMORY_BYTES) -> None:
+        self._directory = directory
+        self._in_memory = in_memory
+        self._file: IO[bytes] | None = None
+        self._closed = False
         self._hash = hashlib.sha256()
         self._pending = bytearray()
         # A cancelled request may close the file while a thread still writes to its descriptor.
@@ -47,29 +50,38 @@ class Spool:
         self.size = 0
 
     async def write(self, chunk: bytes) -> None:
-        """Append `chunk`; hashing and writing happen off the event loop."""
+        """Append `chunk`; hashing and writing of many bytes happen off the event loop."""
         self._pending += chunk
         self.size += len(chunk)
-        if len(self._pending) >= _BUFFER_BYTES:
-            await self.flush()
+        if len(self._pending) > _BUFFER_BYTES:
+            buffer, self._pending = self._pending, bytearray()
+            await asyncio.to_thread(self._append, buffer)
 
     async def flush(self) -> None:
-        """Bring everything received so far into the hash and the file."""
-        if self._pending:
-            buffer, self._pending = self._pending, bytearray()
+        """Bring everything received so far into the hash and the file; nothing is written after that."""
+        buffer, self._pending = self._pending, bytearray()
+        if self.size <= self._in_memory:
+            self._append(buffer)
+        elif buffer:
             await asyncio.to_thread(self._append, buffer)
 
     def _append(self, buffer: bytearray) -> None:
         with self._in_use:
-            if self._file.closed:
+            if self._closed:
                 return
             self._hash.update(buffer)
             view = memoryview(buffer)
             try:
+                file = self._file = self._file or self._open()
                 while view:
-                    view = view[os.write(self._file.fileno(), view) :]
+                    view = view[os.write(file.fileno(), view) :]
             except OSError as error:
                 raise StorageUnavailable("The upload could not be spooled to disk.") from error
+
+    def _open(self) -> IO[bytes]:
+        if self.size > self._in_memory:
+            return tempfile.TemporaryFile(dir=self._directory, buffering=0)
+        return os.fdopen(os.memfd_create("spool"), "r+b", buffering=0)
 
     @property
     def sha256(self) -> bytes:
@@ -77,13 +89,17 @@ class Spool:
         return self._hash.digest()
 
     def fileno(self) -> int:
-        """Descriptor of the open file."""
+        """Descriptor of the open file, once it is flushed; raises `ValueError` before that."""
+        if self._file is None:
+            raise ValueError("nothing is flushed yet")
         return self._file.fileno()
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Give the space back."""
         with self._in_use:
-            self._file.close()
+            self._closed = True
+            if self._file is not None:
+                self._file.close()
 
     def __enter__(self) -> Self:
         return self

@@ -58,6 +58,11 @@ class UploadCommand(msgspec.Struct, frozen=True, kw_only=True):
     completes: UUID | None = None
     held_key: HeldKey | None = None
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing but the image and its blob changes with it."""
+        return self.principal.user_id is None and self.completes is None and self.held_key is None
+
 
 class UploadedImage(msgspec.Struct, frozen=True):
     """The new image, the token that deletes it when nobody owns it, and what its blob had before.
@@ -131,15 +136,13 @@ class UploadImage:
         """
         own: Blob | None = None
         for _ in range(_ROUNDS):
-            async with self._transactions.begin() as transaction:
-                live = await transaction.blobs.find_live(inspection.sha256)
-                made = await transaction.renditions.of(live.id) if live else ()
+            live = await self._transactions.find_live(inspection.sha256)
             blob = live or own
             if blob is None:
                 blob = own = self._new_blob(inspection)
                 await self._put(command.received, inspection, own)
             image = self._new_image(command, blob, token[1])
-            uploaded = UploadedImage(image, blob, token[0], renditions=tuple(made))
+            uploaded = UploadedImage(image, blob, token[0])
             try:
                 if live is None:
                     await self._commit_new(command, uploaded)
@@ -168,6 +171,9 @@ class UploadImage:
     async def _commit_new(self, command: UploadCommand, uploaded: UploadedImage) -> None:
         """Commit blob, image and outbox together."""
         blob = uploaded.blob
+        if command.is_alone:
+            await self._transactions.add_first(blob, uploaded.image, newer_than=self._rules.newest_commit)
+            return
         async with self._transactions.begin() as transaction:
             await transaction.blobs.add(blob, newer_than=self._rules.newest_commit)
             await self._add_image(transaction, command, uploaded)
@@ -186,6 +192,8 @@ class UploadImage:
             locked = await transaction.blobs.lock(blob.id)
             live = locked is not None and locked.state is BlobState.LIVE
             if locked is not None and live and locked.shard == blob.shard:
+                made = tuple(await transaction.renditions.of(blob.id))
+                uploaded = msgspec.structs.replace(uploaded, renditions=made)
                 if restored:
                     mended = await self._mend(transaction, locked)
                     uploaded = msgspec.structs.replace(uploaded, blob=mended)

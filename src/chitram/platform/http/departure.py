@@ -9,11 +9,11 @@ import select
 import socket
 import stat
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from chitram.platform.networks import parse_address
+from chitram.platform.networks import IPAddress, parse_address
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
+_End = tuple[IPAddress | None, int]
 
 
 @contextlib.contextmanager
@@ -57,21 +57,53 @@ def _departure_of(client: tuple[str, int], opened: contextlib.ExitStack) -> sele
 
 
 def _connection_of(client: tuple[str, int]) -> socket.socket | None:
-    """Find the connection to an address among this process's descriptors, and duplicate it."""
+    """Find the connection to an address among this process's descriptors, and duplicate it.
+
+    A client that stays is looked for once: to go through a thousand descriptors takes milliseconds.
+    """
+    if not int(client[1]):  # who came through a proxy
+        return None
+    wanted = _end(*client)
+    found = _connection_at(_found.get(wanted), wanted)
+    if found is None:
+        _look()
+        found = _connection_at(_found.get(wanted), wanted)
+    return found
+
+
+# Where the other ends of connections were found when they were last looked for.
+_found: dict[_End, int] = {}
+
+
+def _look() -> None:
+    """Find out of every descriptor whose connection it is."""
+    _found.clear()
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - a fifth of the time that Path takes
-        with contextlib.suppress(OSError), contextlib.ExitStack() as on_other:
-            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
-                continue
-            found = on_other.enter_context(socket.socket(fileno=os.dup(int(name))))
-            peer = found.getpeername() if found.family in _INTERNET else None
-            if peer and _is_same(peer, client):
+        with contextlib.suppress(OSError):
+            descriptor = int(name)
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                with socket.socket(fileno=os.dup(descriptor)) as found:
+                    if end := _other_end(found):
+                        _found[end] = descriptor
+
+
+def _connection_at(descriptor: int | None, wanted: _End) -> socket.socket | None:
+    """Duplicate a descriptor if it is the connection to that end, and no other's by now."""
+    if descriptor is None:
+        return None
+    with contextlib.suppress(OSError), contextlib.ExitStack() as on_other:
+        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            found = on_other.enter_context(socket.socket(fileno=os.dup(descriptor)))
+            if _other_end(found) == wanted:
                 on_other.pop_all()
                 return found
     return None
 
 
-def _is_same(peer: tuple[Any, ...], client: tuple[str, int]) -> bool:
-    """Whether a socket's name for its other end, which may be IPv4 mapped to IPv6, is this address."""
-    host = peer[0].partition("%")[0]
-    # The server says the port as text.
-    return str(peer[1]) == str(client[1]) and parse_address(host) == parse_address(client[0])
+def _other_end(connection: socket.socket) -> _End | None:
+    return _end(*connection.getpeername()[:2]) if connection.family in _INTERNET else None
+
+
+def _end(host: str, port: int) -> _End:
+    """An end of a connection, whose address may be IPv4 mapped to IPv6; the server says the port as text."""
+    return parse_address(host.partition("%")[0]), int(port)

@@ -27,7 +27,7 @@ from multipart import (  # type: ignore[import-untyped] # a single module cannot
 from chitram.kernel.errors import FileTooLarge, InvalidRequest
 from chitram.platform.http.body import chunks
 from chitram.platform.http.disposition import decode_extended, parse_parameters
-from chitram.platform.spool import Spool
+from chitram.platform.spool import IN_MEMORY_BYTES, Spool
 
 _MAX_TEXT_BYTES = 64 * 1024
 _MAX_HEADERS = 8
@@ -262,7 +262,7 @@ class _Reader:
             filename=_filename_of(segment, headers),
             content_type=segment.content_type or None,
             headers=headers,
-            spool=Spool(self._rules.spool_directory),
+            spool=Spool(self._rules.spool_directory, in_memory=IN_MEMORY_BYTES // self._rules.max_files),
         )
         self.form.files.append(part)
         return _File(part, self._rules)

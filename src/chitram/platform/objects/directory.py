@@ -103,6 +103,8 @@ class Directory:
         self._unfinished = root / _UNFINISHED
         self._prefix = os.fsencode(root) + b"/"
         self._tells_what_is_cached = False
+        # Folders that stay, and whose own names are known to be durable.
+        self._durable: set[str] = set()
 
     def make(self) -> None:
         """Make what is missing of the root, of what is above it, and the folder in it."""
@@ -119,14 +121,18 @@ class Directory:
         """
         with contextlib.ExitStack() as opened:
             folders: dict[tuple[int, int], int] = {}
+            kept: set[str] = set()
             began = math.inf
             for key, chunks in objects:
                 written, way = self._store(key, chunks, opened)
                 began = min(began, written)
                 folders |= {_identity(folder): folder for folder in way}
+                if key.count("/") <= _KEPT_DEPTH:
+                    kept.add(key.rpartition("/")[0])
             for folder in reversed(folders.values()):
                 if os.fstat(folder).st_mtime > began - _RECENT_SECONDS:
                     os.fsync(folder)
+        self._durable |= kept
 
     def _store(
         self, key: str, chunks: Iterable[bytes], opened: contextlib.ExitStack
@@ -146,11 +152,18 @@ class Directory:
             raise
 
     def _publish(self, temporary: Path, key: str, opened: contextlib.ExitStack) -> list[int]:
-        """Rename a file to its key; return the folders on the way, the root first.
+        """Rename a file to its key; return the folders on the way that are to be synced, the root first.
 
         They stay open, so what is synced is what the name went into.
         """
         *segments, name = key.split("/")
+        if (path := "/".join(segments)) in self._durable:
+            with contextlib.suppress(FileNotFoundError):
+                folder = _open_folder(self.root / path, opened)
+                os.rename(temporary, name, dst_dir_fd=folder)
+                return [folder]
+            # Another directory is in the place of this one.
+            self._durable.clear()
         folders = [_open_folder(self.root, opened)]
         for segment in segments:
             with contextlib.suppress(FileExistsError):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from chitram.images.adapters.children.process import Child, ChildNotStarted, Program
+
+T = TypeVar("T")
 
 _log = structlog.get_logger("chitram.children")
 
@@ -29,6 +31,8 @@ class ChildPool:
         self.idle: list[Child] = []
         self.tasks: set[asyncio.Task[Any]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
+        self._lent: set[Child] = set()
+        self._all_back = asyncio.Event()
         self.closed = False
 
     async def start(self) -> None:
@@ -42,6 +46,11 @@ class ChildPool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for child in self._lent:
+            child.interrupt()
+        while self._lent:
+            self._all_back.clear()
+            await self._all_back.wait()
         for child in self.idle:
             self._dismiss(child)
         self.idle.clear()
@@ -53,16 +62,39 @@ class ChildPool:
 
         Raises `ChildNotStarted`.
         """
-        child = await self._idle_or_new()
+        child = await self.take()
         try:
             yield child
         except BaseException:
-            await child.kill()
+            await self.end(child)
             raise
-        if child.served < self._jobs_per_child:
+        self.give_back(child)
+
+    async def take(self) -> Child:
+        """Lend a child to the holder of a slot, until `give_back` or `end`; raises `ChildNotStarted`."""
+        child = await self._idle_or_new()
+        self._lent.add(child)
+        return child
+
+    def give_back(self, child: Child) -> None:
+        """Take back a child that has done what it was told to."""
+        self._returned(child)
+        if child.served < self._jobs_per_child and not self.closed:
             self.idle.append(child)
         else:
             self._dismiss(child)
+
+    async def end(self, child: Child) -> None:
+        """Take back a child that nobody may get again."""
+        try:
+            await child.kill()
+        finally:
+            self._returned(child)
+
+    def _returned(self, child: Child) -> None:
+        self._lent.discard(child)
+        if not self._lent:
+            self._all_back.set()
 
     def give_slot_back(self) -> None:
         """Free a slot, once a child is ready again if the last one went."""
@@ -71,7 +103,7 @@ class ChildPool:
         else:
             self.in_background(self._renew())
 
-    def in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run `work` in a task that `aclose` cancels and waits for."""
         task = asyncio.create_task(work)
         self.tasks.add(task)
@@ -85,10 +117,15 @@ class ChildPool:
                 return child
             _log.warning(f"{self._program.name}_lost", pid=child.pid)
             await child.kill()
+        starting = self.in_background(Child.start(self._program))
         try:
-            return await Child.start(self._program)
+            return await starting
         except ChildNotStarted as error:
             self._tell(error)
+            raise
+        except asyncio.CancelledError:
+            if self.closed:
+                raise ChildNotStarted("no more are started") from None
             raise
 
     async def _renew(self) -> None:

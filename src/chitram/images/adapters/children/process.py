@@ -71,6 +71,8 @@ class Child:
         self._connection = connection
         # Readable once the process has ended.
         self._pidfd = pidfd
+        # What has come of an answer that is not whole yet.
+        self._said = bytearray()
         self.served = 0
 
     @property
@@ -96,7 +98,7 @@ class Child:
         try:
             async with asyncio.timeout(_START_SECONDS):
                 self._connection.send(frame(terms))
-                read_ready(await self._receive(MAX_JOB_BYTES))
+                read_ready(await self.answer(MAX_JOB_BYTES))
         except (ChildGone, ProtocolError, OSError) as error:
             await self.kill()
             raise ChildNotStarted(_told(complaints) or repr(error)) from error
@@ -106,6 +108,8 @@ class Child:
 
     def is_usable(self) -> bool:
         """Whether it waits for a job: it has neither ended nor said anything unasked."""
+        if self._said:
+            return False
         try:
             self._connection.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -120,29 +124,46 @@ class Child:
         Raises `ChildGone` and `ProtocolError`. After any error, cancellation included, only `kill`
         may follow.
         """
+        self.tell(job, descriptor)
+        return await self.answer(most)
+
+    def tell(self, job: msgspec.Struct, descriptor: int) -> None:
+        """Begin as `ask` does; raises `ChildGone`."""
         self.served += 1
         try:
             socket.send_fds(self._connection, [frame(job)], [descriptor])
         except OSError as error:
             raise ChildGone(self._process.poll()) from error
-        return await self._receive(most)
 
-    async def _receive(self, most: int) -> bytes:
-        return await self._exactly(body_length(await self._exactly(LENGTH_BYTES), most))
+    async def answer(self, most: int) -> bytes:
+        """End as `ask` does; after a cancellation the answer can still be awaited by another call."""
+        while (end := self._end_of_answer(most)) is None:
+            await self._hear()
+        said = bytes(self._said[LENGTH_BYTES:end])
+        # Whatever comes behind it was not asked for, and makes the child unusable.
+        del self._said[:end]
+        return said
 
-    async def _exactly(self, count: int) -> bytes:
-        loop = asyncio.get_running_loop()
-        data = bytearray()
-        while len(data) < count:
-            try:
-                chunk = await loop.sock_recv(self._connection, min(_READ_BYTES, count - len(data)))
-            except OSError:
-                chunk = b""
-            if not chunk:
-                await self._wait(_STOP_SECONDS)
-                raise ChildGone(self._process.poll())
-            data += chunk
-        return bytes(data)
+    def _end_of_answer(self, most: int) -> int | None:
+        """Where the first message ends; None while it has not come to its end."""
+        if len(self._said) < LENGTH_BYTES:
+            return None
+        end = LENGTH_BYTES + body_length(bytes(self._said[:LENGTH_BYTES]), most)
+        return end if len(self._said) >= end else None
+
+    async def _hear(self) -> None:
+        try:
+            chunk = await asyncio.get_running_loop().sock_recv(self._connection, _READ_BYTES)
+        except OSError:
+            chunk = b""
+        if not chunk:
+            await self._wait(_STOP_SECONDS)
+            raise ChildGone(self._process.poll())
+        self._said += chunk
+
+    def interrupt(self) -> None:
+        """End it at once, and so whatever waits for its answer, by `ChildGone`."""
+        self._process.kill()
 
     async def stop(self) -> None:
         """Let it end by itself, which closing the socket asks for; kill it if it does not."""

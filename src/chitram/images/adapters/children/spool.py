@@ -39,9 +39,13 @@ class ReadOnlySpool:
     def fileno(self) -> int:
         return self.file.fileno()
 
+    def is_whole(self, pieces: tuple[Piece, ...]) -> bool:
+        """Whether a plan stores just what was received."""
+        return pieces == (Slice(0, self.size),)
+
     def digest(self, pieces: tuple[Piece, ...]) -> bytes:
         """Return the SHA-256 of what a plan would store. Blocking: reads the disk."""
-        if pieces == (Slice(0, self.size),):
+        if self.is_whole(pieces):
             return self.sha256
         digest = hashlib.sha256()
         for chunk in stored_chunks(self, pieces):

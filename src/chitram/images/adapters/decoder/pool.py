@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Literal
+from copy import copy
+from typing import Literal, Self
 
 import structlog
 
 from chitram.images.adapters.children.frames import ProtocolError
 from chitram.images.adapters.children.pool import ChildPool
-from chitram.images.adapters.children.process import ChildGone, ChildNotStarted, Program
+from chitram.images.adapters.children.process import Child, ChildGone, ChildNotStarted, Program
 from chitram.images.adapters.children.spool import ReadOnlySpool
 from chitram.images.adapters.decoder.protocol import (
     MAX_FRAME_BYTES,
     Accepted,
+    Answer,
     Job,
     Refused,
     Terms,
@@ -30,9 +32,11 @@ from chitram.images.domain.patience import waiting
 _log = structlog.get_logger("chitram.decoder")
 
 # Against slow leaks in native libraries; a new decoder costs 0.2 s of a processor.
-IMAGES_PER_DECODER = 500
+IMAGES_PER_DECODER = 5000
 # An image whose decoder died gets one more: the first may have died of something else.
 _ATTEMPTS = 2
+# Hashing so much takes the event loop less time than waking a thread.
+_HASHED_AT_ONCE_BYTES = 256 * 1024
 # Who answers requests goes first: beside one of them a decoder gets a quarter of a processor. Less
 # would let large images run out of DECODE_SECONDS on a busy machine.
 NICENESS = 5
@@ -91,35 +95,15 @@ class DecoderPool:
         The caller may be cancelled: its image is examined to the end all the same, so that the
         decoder is in a known state, and the answer forgotten.
         """
-        await self._take_slot()
-        try:
-            spool = ReadOnlySpool.of(received)
-        except BaseException:
-            self._children.slots.release()
-            raise
-        task = self._children.in_background(self._inspect(spool))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise UploadCapacityExceeded("The server is being stopped. Try again shortly.") from None
-            raise
-
-    async def _take_slot(self) -> None:
-        if self._children.closed:
-            raise UploadCapacityExceeded
-        async with waiting(self._wait_seconds):
-            await self._children.slots.acquire()
-
-    async def _inspect(self, spool: ReadOnlySpool) -> Inspection:
-        with spool:
-            try:
-                answer, pieces = await self._examine(spool)
-            finally:
-                self._children.give_slot_back()
-            # Hashed here and not by the decoder: images are told apart by it.
-            digest = await asyncio.to_thread(spool.digest, pieces)
+        with await self._slot() as slot, ReadOnlySpool.of(received) as spool:
+            answer, pieces = await self._examine(spool, slot)
+            slot.give_back()
             size = sum(each.length if isinstance(each, Slice) else len(each) for each in pieces)
+            # Hashed here and not by the decoder: images are told apart by it.
+            if spool.is_whole(pieces) or size <= _HASHED_AT_ONCE_BYTES:
+                digest = spool.digest(pieces)
+            else:
+                digest = await asyncio.to_thread(spool.digest, pieces)
         return Inspection(
             format=answer.format,
             width=answer.width,
@@ -129,17 +113,26 @@ class DecoderPool:
             sha256=digest,
         )
 
-    async def _examine(self, spool: ReadOnlySpool) -> tuple[Accepted, tuple[Piece, ...]]:
+    async def _slot(self) -> _Slot:
+        if self._children.closed:
+            raise UploadCapacityExceeded
+        if self._children.slots.locked():
+            async with waiting(self._wait_seconds):
+                await self._children.slots.acquire()
+        else:
+            await self._children.slots.acquire()
+        return _Slot(self._children)
+
+    async def _examine(self, spool: ReadOnlySpool, slot: _Slot) -> tuple[Accepted, tuple[Piece, ...]]:
         """Return a decoder's answer, held against what can be true."""
         for _ in range(_ATTEMPTS):
             try:
-                async with self._children.lent() as decoder, asyncio.timeout(self._decode_seconds):
-                    said = await decoder.ask(Job(spool.size), spool.fileno(), MAX_FRAME_BYTES)
-                    answer = read_answer(said)
-                    pieces = verify(answer, spool.size, self._terms) if isinstance(answer, Accepted) else ()
+                answer, pieces = await self._ask(spool, slot)
             except ChildNotStarted as error:
                 raise UploadCapacityExceeded("No decoder could be started. Try again shortly.") from error
             except ChildGone as error:
+                if self._children.closed:
+                    raise UploadCapacityExceeded("The server is being stopped. Try again shortly.") from None
                 _log.warning("decoder_gone", exit_status=error.exit_status, bytes=spool.size)
                 if error.used_up:
                     raise over_limits() from error
@@ -155,7 +148,64 @@ class DecoderPool:
                 return answer, pieces
         raise CorruptImage("The image cannot be decoded: the decoder does not survive it.")
 
+    async def _ask(self, spool: ReadOnlySpool, slot: _Slot) -> tuple[Answer, tuple[Piece, ...]]:
+        decoder = await self._children.take()
+        try:
+            decoder.tell(Job(spool.size), spool.fileno())
+            answer = read_answer(await self._answer(decoder))
+            pieces = verify(answer, spool.size, self._terms) if isinstance(answer, Accepted) else ()
+        except asyncio.CancelledError:
+            self._children.in_background(self._see_out(decoder, slot.handed_over()))
+            raise
+        except BaseException:
+            await self._children.end(decoder)
+            raise
+        self._children.give_back(decoder)
+        return answer, pieces
+
+    async def _answer(self, decoder: Child) -> bytes:
+        async with asyncio.timeout(self._decode_seconds):
+            return await decoder.answer(MAX_FRAME_BYTES)
+
+    async def _see_out(self, decoder: Child, slot: _Slot) -> None:
+        """Wait for an answer that nobody wants any more, so that the decoder is in a known state."""
+        with slot:
+            try:
+                await self._answer(decoder)
+            except (ChildGone, ProtocolError, TimeoutError):
+                await self._children.end(decoder)
+            except BaseException:
+                await self._children.end(decoder)
+                raise
+            else:
+                self._children.give_back(decoder)
+
     def _refusal(self, answer: Refused) -> Exception:
         if answer.unexpected:
             _log.warning("decoder_error", error=answer.unexpected)
         return as_error(answer, self._terms)
+
+
+class _Slot:
+    """One of the pool's slots, given back once: by whoever holds it last."""
+
+    def __init__(self, children: ChildPool) -> None:
+        self._children: ChildPool | None = children
+
+    def give_back(self) -> None:
+        """Let another have it, if it is still held here."""
+        if self._children is not None:
+            self._children.give_slot_back()
+            self._children = None
+
+    def handed_over(self) -> _Slot:
+        """Let go of it without giving it back; who gets what is returned has it now."""
+        other = copy(self)
+        self._children = None
+        return other
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_back()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Self
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from sqlalchemy import BindParameter, delete, exists, func, literal, select, upd
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from chitram.images.adapters.postgres.first_images import add_first, find_live
 from chitram.images.adapters.postgres.keys import PostgresKeys
 from chitram.images.adapters.postgres.renditions import PostgresRenditions
 from chitram.images.adapters.postgres.rows import (
@@ -28,6 +29,7 @@ from chitram.images.ports import LiveBlobExists, StaleBlob
 from chitram.kernel.ids import id_time
 from chitram.platform.database import SqlUnitOfWork, violated_constraint
 from chitram.platform.outbox import Relay
+from chitram.platform.statements import Statements
 
 _RECIPES = {
     RenditionSort.THUMBNAILS: BlobRow.thumbnails_recipe,
@@ -62,14 +64,25 @@ class PostgresUnitOfWork(SqlUnitOfWork):
 
 
 class PostgresTransactions:
-    """Begins transactions on the primary."""
+    """Begins transactions on the primary, or does those that are most frequent in one round trip."""
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession], relay: Relay) -> None:
+    def __init__(
+        self, sessions: async_sessionmaker[AsyncSession], relay: Relay, statements: Statements
+    ) -> None:
         self._sessions = sessions
         self._relay = relay
+        self._statements = statements
 
     def begin(self) -> PostgresUnitOfWork:
         return PostgresUnitOfWork(self._sessions, self._relay)
+
+    async def find_live(self, sha256: bytes) -> Blob | None:
+        return await find_live(self._statements, sha256)
+
+    async def add_first(self, blob: Blob, image: Image, *, newer_than: timedelta) -> None:
+        now = datetime.now(UTC)
+        entry = await add_first(self._statements, blob, image, newer_than=newer_than, now=now)
+        self._relay.notify([entry])
 
 
 class PostgresBlobs:
@@ -77,10 +90,6 @@ class PostgresBlobs:
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
-
-    async def find_live(self, sha256: bytes) -> Blob | None:
-        row = await self._session.scalar(select(BlobRow).where(BlobRow.sha256 == sha256, _IS_LIVE))
-        return blob_from(row) if row is not None else None
 
     async def get(self, blob_id: UUID) -> Blob | None:
         row = await self._session.get(BlobRow, blob_id)
