@@ -11,7 +11,10 @@ import asyncpg
 import msgspec
 from sqlalchemy import event
 
+from chitram.images.adapters.postgres.first_images import STATEMENTS
 from chitram.platform.database import Reader
+from chitram.platform.settings import Settings
+from chitram.platform.statements import Session, Statements
 from tests.support.database import Database
 
 _MARK = "plan:\n"
@@ -96,6 +99,17 @@ class _ExplainedReader(Reader):
                 connection.remove_log_listener(self._plans.note)
 
 
+class _ExplainedStatements(Statements):
+    def __init__(self, url: str, plans: Plans) -> None:
+        super().__init__(Settings(database_url=url), STATEMENTS, size=1)
+        self._plans = plans
+
+    async def _session(self) -> Session:
+        session = await super()._session()
+        session.connection.add_log_listener(self._plans.note)
+        return session
+
+
 @dataclass
 class Explained(Database):
     """Adapters over a database, and the plans of what they have asked it."""
@@ -131,6 +145,7 @@ async def explain_to_clients(superuser_url: str, database_url: str, *, generic: 
 async def open_explained(url: str) -> Explained:
     """Open a database that `explain_to_clients` was called for."""
     explained = await Explained.open(url)
+    explained.statements = _ExplainedStatements(url, explained.plans)
 
     @event.listens_for(explained.engine.sync_engine, "connect")
     def listen(connection: Any, _: object) -> None:

@@ -258,4 +258,3 @@ class QueueRelay:
         """Wait for what is on its way to the queues."""
         if self._task is not None:
             await asyncio.wait((self._task,))
-

@@ -24,7 +24,9 @@ class Statement(NamedTuple):
     text: str
 
 
-class _Session(NamedTuple):
+class Session(NamedTuple):
+    """A connection, and by their names the statements that it knows."""
+
     connection: asyncpg.Connection
     prepared: Mapping[str, PreparedStatement]
 
@@ -45,7 +47,7 @@ class Statements:
         self._settings = settings
         self._statements = tuple(statements)
         self._turns = asyncio.Semaphore(size)
-        self._idle: list[_Session] = []
+        self._idle: list[Session] = []
 
     async def read(self, statement: Statement, *arguments: object) -> asyncpg.Record | None:
         """The first row of a statement that changes nothing; raises `DatabaseUnavailable`."""
@@ -92,7 +94,7 @@ class Statements:
             self._idle.append(session)
             return row
 
-    async def _session(self) -> _Session:
+    async def _session(self) -> Session:
         while self._idle:
             session = self._idle.pop()
             if not session.connection.is_closed():
@@ -113,7 +115,7 @@ class Statements:
         except BaseException:
             connection.terminate()
             raise
-        return _Session(connection, prepared)
+        return Session(connection, prepared)
 
 
 class _Progress:

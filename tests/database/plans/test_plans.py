@@ -69,8 +69,7 @@ async def where_the_object_of_a_blob_is(asked: Asked) -> None:
 
 @by("uq_blobs_live_sha256")
 async def the_blob_of_the_same_content(asked: Asked) -> None:
-    async with asked.database.transactions.begin() as transaction:
-        assert await transaction.blobs.find_live(asked.there.sha256)
+    assert await asked.database.transactions.find_live(asked.there.sha256)
 
 
 @by("pk_blobs", "pk_images")
