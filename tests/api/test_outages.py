@@ -187,7 +187,8 @@ async def test_a_spool_that_cannot_be_written_is_a_store_that_is_away(start_api:
     async with start_api(HTTP_WORKERS=1) as api:
         await api.uploaded(jpeg())
         shutil.rmtree(api.data_dir / "spool")
-        answer = await api.upload(jpeg(48, 64))
+        # What is short stays in memory.
+        answer = await api.upload(jpeg(1600, 1200))
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "STORAGE_UNAVAILABLE")
         assert await api.kept() == (1, 1, 1)
 
