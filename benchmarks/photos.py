@@ -30,13 +30,13 @@ def photo(megapixels: float) -> bytes:
     """
     width, height = _SIDES[megapixels]
     if megapixels == max(_SIDES):
-        return _kept(f"{megapixels:g}mp.jpg", lambda: _largest(width, height))
-    return _kept(f"{megapixels:g}mp.jpg", lambda: jpeg(width, height, quality=_QUALITY))
+        return kept(f"{megapixels:g}mp.jpg", lambda: _largest(width, height))
+    return kept(f"{megapixels:g}mp.jpg", lambda: jpeg(width, height, quality=_QUALITY))
 
 
 def of_bytes(size: int) -> bytes:
     """A JPEG with the noise of a camera's sensor of so many bytes, within 2 %."""
-    return _kept(f"{size}.jpg", lambda: _near(size))
+    return kept(f"{size}.jpg", lambda: _near(size))
 
 
 def _near(size: int) -> bytes:
@@ -57,7 +57,8 @@ def _largest(width: int, height: int) -> bytes:
     raise AssertionError("no quality makes it small enough")
 
 
-def _kept(name: str, make: Callable[[], bytes]) -> bytes:
+def kept(name: str, make: Callable[[], bytes]) -> bytes:
+    """What `make` makes, from the file of this name that an earlier run has written."""
     path = KEPT / name
     if not path.exists():
         KEPT.mkdir(parents=True, exist_ok=True)

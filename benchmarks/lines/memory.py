@@ -81,8 +81,9 @@ async def _processing(images: Images) -> Measured:
         await site.process(of_bytes(_SMALL))
         before = await _at_rest(site.worker)
         for name, make in images.items():
+            image = make()
             async with watching([site.worker], every=_EVERY_SECONDS, group_of=_group) as used:
-                await site.process(make())
+                await site.process(image)
             grown[name] = used.peak_mib - before.peak_mib
             grown |= {f"{name}, {group}": mib for group, mib in _growth(before, used).items()}
     return Measured(
