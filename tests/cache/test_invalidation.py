@@ -67,6 +67,28 @@ async def test_what_is_read_while_valkey_is_being_told_is_not_remembered(
     assert await here.sees(image_id) is None
 
 
+async def test_what_valkey_said_before_something_was_forgotten_is_not_remembered(
+    here: CacheProcess, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = rows.add()
+    await here.sees(image_id)
+    here.entries.clear()
+    peek = here.shared.peek
+
+    async def peek_and_hear(*arguments: Any) -> Any:
+        found = await peek(*arguments)
+        # The message of another process arrives before its answer is used.
+        here.entries.drop(image_id)
+        return found
+
+    monkeypatch.setattr(here.shared, "peek", peek_and_hear)
+    assert await here.sees(image_id) == rows.views[image_id]
+    assert len(here.entries) == 0
+    monkeypatch.undo()
+    assert await here.sees(image_id) == rows.views[image_id]
+    assert len(here.entries) == 1
+
+
 async def test_a_fill_that_comes_after_a_flush_is_refused(
     here: CacheProcess, there: CacheProcess, rows: Rows
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 
+_ID_CHARACTERS = 36
 _SIZES = tuple(kind.value for kind in THUMBNAIL_SIDES)
 
 
@@ -104,6 +106,12 @@ def _canonical(text: str) -> UUID | None:
 
     Braces, "urn:uuid:" and missing hyphens would give one image many addresses in caches.
     """
+    return _read_id(text) if len(text) == _ID_CHARACTERS else None
+
+
+@lru_cache(4096)
+def _read_id(text: str) -> UUID | None:
+    """Read what is as long as a UUID; a few images are most of what is asked for."""
     try:
         found = UUID(text)
     except ValueError:

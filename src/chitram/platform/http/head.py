@@ -38,12 +38,17 @@ class RequestHead:
 
     def getall(self, name: str, default: list[str], /) -> list[str]:
         """A field as a list of its one line."""
-        line = self.line(name.lower().encode())
-        return default if line is None else [line]
+        value = self._fields.get(_encoded(name))
+        return default if value is None else [value.decode("latin-1")]
 
     def parameters(self, name: str) -> list[str]:
         """What the query says of a parameter, in its order."""
         return [value for key, value in _parse_query(self._query) if key == name] if self._query else []
+
+
+@lru_cache(64)
+def _encoded(name: str) -> bytes:
+    return name.lower().encode()
 
 
 @lru_cache(1024)
