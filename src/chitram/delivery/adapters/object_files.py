@@ -39,11 +39,13 @@ class ObjectImageFiles:
         raise ObjectMissing
 
     async def _open(self, key: str, shard: str) -> OpenFile:
-        return _ObjectFile(await self._stores.by_name(shard).open(key))
+        store = self._stores.by_name(shard)
+        opened = await store.open(key)
+        return _RemoteFile(opened) if store.internal_path(key) is None else opened
 
 
-class _ObjectFile:
-    """An open object. On a remote store it may vanish between opening and reading."""
+class _RemoteFile:
+    """An open object of a remote store, where it may vanish between opening and reading."""
 
     def __init__(self, opened: OpenObject) -> None:
         self._opened = opened

@@ -278,7 +278,7 @@ async def _stream(
     gone = asyncio.ensure_future(_disconnected(receive))
     try:
         left = length - len(first)
-        await _send_chunk(send, first, more=True)
+        await send({"type": "http.response.body", "body": first, "more_body": True})
         for number, read in enumerate(reads):
             # Sending to a client that is gone neither fails nor waits, so it has to be asked for.
             if number % _CHUNKS_BETWEEN_LOOKS == 0:
@@ -287,7 +287,7 @@ async def _stream(
                 return
             chunk = await read.perform(opened)
             left -= len(chunk)
-            await _send_chunk(send, chunk, more=left > 0)
+            await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
     finally:
         gone.cancel()
 
@@ -302,8 +302,4 @@ async def _start(send: Send, status: int, headers: Headers) -> None:
 
 
 async def _end(send: Send, body: bytes = b"") -> None:
-    await _send_chunk(send, body, more=False)
-
-
-async def _send_chunk(send: Send, body: bytes, *, more: bool) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": more})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
