@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -194,6 +195,20 @@ def test_a_reader_that_stalls_is_left_at_the_deadline(server: Server) -> None:
             received += len(piece)
         # The connection ends, so that nobody takes the part for the whole.
         assert received < SIZES["large"]
+
+
+def test_readers_that_stall_hold_less_than_a_tenth_of_what_they_asked_for(server: Server) -> None:
+    readers = 30
+    with contextlib.ExitStack() as stalled:
+        server.asked("/memory")
+        before = server.memory()
+        for _ in range(readers):
+            connection = stalled.enter_context(server.connect(receive_buffer=4096))
+            connection.sendall(get("/objects/large?seconds=30"))
+            assert connection.recv(1, socket.MSG_PEEK)
+        server.wait_until_open(objects=readers)
+        assert server.memory() - before < readers * SIZES["large"] / 10
+    server.wait_until_open(objects=0)
 
 
 def test_a_reader_that_leaves_is_noticed_long_before_the_deadline(server: Server) -> None:

@@ -35,11 +35,19 @@ class Server:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PATIENCE_SECONDS)
 
     def open_files(self) -> dict[str, int]:
-        client = self.client()
-        client.request("GET", "/open")
-        counts: dict[str, int] = json.loads(client.getresponse().read())
-        client.close()
+        counts: dict[str, int] = self.asked("/open")
         return counts
+
+    def memory(self) -> int:
+        """Bytes that the server holds."""
+        return int(self.asked("/memory"))
+
+    def asked(self, path: str) -> Any:
+        client = self.client()
+        client.request("GET", path)
+        found = json.loads(client.getresponse().read())
+        client.close()
+        return found
 
     def wait_until_open(self, **expected: int) -> float:
         """Wait until the server holds so many files open; say for how long, in seconds."""

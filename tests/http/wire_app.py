@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psutil
 from litestar import Litestar, Request, get, post, route
 from litestar.types import ASGIApp, Scope
 
@@ -118,6 +119,12 @@ async def count_open() -> dict[str, int]:
     return {"spools": open_files_in(_SPOOLS), "objects": open_files_in(_OBJECTS)}
 
 
+@get("/memory")
+async def count_memory() -> int:
+    """Bytes that this process alone holds."""
+    return int(psutil.Process().memory_full_info().uss)
+
+
 def _length(request: AnyRequest) -> int | None:
     length = request.headers.get("content-length")
     return None if length is None else int(length)
@@ -125,7 +132,7 @@ def _length(request: AnyRequest) -> int | None:
 
 app = DrainUnread(
     Litestar(
-        [raw, form, send, count_open],
+        [raw, form, send, count_open, count_memory],
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=None,
         logging_config=None,
