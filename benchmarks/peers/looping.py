@@ -56,14 +56,23 @@ class Loops:
     """Processes that wait to be told how long to work."""
 
     def __init__(self, processes: Sequence[asyncio.subprocess.Process]) -> None:
+        self._all = processes
         self._processes = processes
 
     @property
     def pids(self) -> list[int]:
         return [process.pid for process in self._processes]
 
+    async def keep_fastest(self, counts: Sequence[int], seconds: float) -> None:
+        """Let as many work from now on as did most together, tried for so long each, up and down again."""
+        rates = dict.fromkeys(counts, 0.0)
+        for count in (*counts, *counts[::-1]):
+            self._processes = self._all[:count]
+            rates[count] += (await self.run(seconds)).rate
+        self._processes = self._all[: max(rates, key=rates.__getitem__)]
+
     async def run(self, seconds: float) -> Sample:
-        """Have all work at once for so long; what they did together."""
+        """Have those that work do so at once for so long; what they did together."""
         async with watching(self.pids) as used:
             for process in self._processes:
                 _stdin(process).write(f"{seconds}\n".encode())

@@ -5,7 +5,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.peers.looping import loops
+from benchmarks.model import Sample
+from benchmarks.peers.looping import Loops, loops
 from chitram.images.domain.rendition import THUMBNAIL_SIDES
 from tests.support.photos import jpeg
 
@@ -38,6 +39,19 @@ async def test_a_loop_of_renderings_makes_all_thumbnails(tmp_path: Path) -> None
     assert {path.name for path in folder.rglob("*") if path.is_file()} == {
         kind.value for kind in THUMBNAIL_SIDES
     }
+
+
+@pytest.mark.parametrize("fastest", [1, 2, 3])
+async def test_as_many_loops_work_as_are_fastest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastest: int
+) -> None:
+    async def run(running: Loops, _: float) -> Sample:
+        return Sample(rate=10 - abs(len(running.pids) - fastest))
+
+    monkeypatch.setattr(Loops, "run", run)
+    async with loops("benchmarks.peers.rendering", 3, tmp_path, _photo(tmp_path)) as running:
+        await running.keep_fastest((1, 2, 3), 1)
+        assert len(running.pids) == fastest
 
 
 async def test_a_loop_that_fails_fails_the_line(tmp_path: Path) -> None:
