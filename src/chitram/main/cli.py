@@ -113,9 +113,11 @@ def _uncollected() -> Iterator[None]:
     What was imported stays, so that looking for garbage later need not go through it either.
     """
     gc.disable()
-    yield
-    gc.freeze()
-    gc.enable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _await_servers(settings: Settings) -> None:
