@@ -90,7 +90,11 @@ async def _bench(options: argparse.Namespace) -> int:
     machine, began, clock = this_machine(), datetime.now(UTC), time.monotonic()
     if machine.is_busy:
         print(f"Others are at work here: load average {machine.load_average}, above {QUIET_LOAD}.")
-    outcomes = await measure(chosen, plan, _tell)
+
+    def tell(outcome: Outcome) -> None:
+        print(f"{time.monotonic() - clock:4.0f} s  {row_of(outcome)}", flush=True)
+
+    outcomes = await measure(chosen, plan, tell)
     seconds = round(time.monotonic() - clock, 1)
     report = Report(mode=options.verb, began=began, seconds=seconds, machine=machine, lines=outcomes)
     print(f"\n{table(outcomes)}\n\n{report.subtitle}; {seconds:.0f} s.")
@@ -99,10 +103,6 @@ async def _bench(options: argparse.Namespace) -> int:
     for path in write(report, folder, "latest"):
         print(f"wrote {path}")
     return report.status
-
-
-def _tell(outcome: Outcome) -> None:
-    print(row_of(outcome), flush=True)
 
 
 def all_lines() -> list[Line]:
