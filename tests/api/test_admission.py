@@ -159,7 +159,8 @@ def files_being_decoded(worker: psutil.Process) -> bool:
         with contextlib.suppress(OSError):
             target = Path(f"/proc/{worker.pid}/fd", descriptor.name).readlink()
             flags = int(descriptor.read_text().split()[3], 8)
-            if "/spool/" in str(target) and flags & os.O_ACCMODE == os.O_RDONLY:
+            is_spool = "/spool/" in str(target) or "memfd:spool" in str(target)
+            if is_spool and flags & os.O_ACCMODE == os.O_RDONLY:
                 return True
     return False
 
