@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from litestar.types import HTTPScope
 
-from chitram.platform.http.head import RequestHead
+from chitram.platform.http.head import RequestHead, _remembered_query
 
 
 def head(*fields: tuple[bytes, bytes], query: bytes = b"") -> RequestHead:
@@ -33,3 +33,9 @@ def test_parameters_come_in_their_order_and_decoded() -> None:
     assert found.parameters("size") == ["a", "é b", ""]
     assert found.parameters("y") == [""]
     assert head().parameters("size") == []
+
+
+def test_a_query_of_many_parameters_is_read_and_not_remembered() -> None:
+    _remembered_query.cache_clear()
+    assert head(query=b"a&" * 30_000 + b"size=small").parameters("size") == ["small"]
+    assert _remembered_query.cache_info().currsize == 0

@@ -7,6 +7,7 @@ import logging
 import re
 import select
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,6 +123,33 @@ async def test_pieces_are_whole_lines_that_a_pipe_takes_at_once(monkeypatch: pyt
     assert b"".join(raw.pieces) == b"".join(wanted)
     assert all(piece.endswith(b"\n") and len(piece) <= select.PIPE_BUF for piece in raw.pieces)
     assert len(raw.pieces) == 4
+
+
+class Logging:
+    """An output during whose writing something else is logged, as by what is collected as garbage."""
+
+    def __init__(self, lines: LineOutput) -> None:
+        self.buffer = self
+        self.written: list[bytes] = []
+        self._lines = lines
+
+    def write(self, piece: bytes) -> None:
+        self.written.append(piece)
+        self._lines.flush()
+
+    def flush(self) -> None:
+        pass
+
+
+def test_lines_that_come_while_others_are_written_wait_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = LineOutput()
+    output = Logging(lines)
+    monkeypatch.setattr(sys, "stdout", output)
+    # Without an event loop, too.
+    writing = threading.Thread(target=lines.write, args=(b"line\n",), daemon=True)
+    writing.start()
+    writing.join(10)
+    assert (writing.is_alive(), output.written) == (False, [b"line\n"])
 
 
 async def test_an_output_that_takes_nothing_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import select
 import sys
-import threading
+from collections import deque
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import TextIO
@@ -31,22 +31,32 @@ class LineOutput:
     """
 
     def __init__(self) -> None:
-        self._lines: list[bytes] = []
-        self._lock = threading.Lock()
+        # Without a lock: what is collected as garbage meanwhile may log, in this very thread.
+        self._lines: deque[bytes] = deque()
+        self._is_awaited = False
 
     def write(self, line: bytes) -> None:
         """Write a line soon; it brings its own end."""
-        with self._lock:
-            self._lines.append(line)
-            if len(self._lines) == 1:
-                asyncio.get_running_loop().call_soon(self.flush)
+        self._lines.append(line)
+        if self._is_awaited:
+            return
+        self._is_awaited = True
+        try:
+            asyncio.get_running_loop().call_soon(self.flush)
+        except RuntimeError:
+            # A request that is collected as garbage, in whatever thread, has no turn to wait for.
+            self.flush()
 
     def flush(self) -> None:
         """Write what there is."""
-        with self._lock:
-            lines, self._lines = self._lines, []
-            if lines:
-                _write(lines)
+        # First, so that whoever still finds it set has left a line that is taken below.
+        self._is_awaited = False
+        lines: list[bytes] = []
+        with suppress(IndexError):
+            while True:
+                lines.append(self._lines.popleft())
+        if lines:
+            _write(lines)
 
 
 def _write(lines: list[bytes]) -> None:

@@ -8,6 +8,9 @@ from urllib.parse import parse_qsl
 
 from litestar.types import Scope
 
+# More than any query that means something to a read.
+_REMEMBERED_BYTES = 256
+
 
 class RequestHead:
     """Method, path, header fields and parameters of a request.
@@ -43,7 +46,7 @@ class RequestHead:
 
     def parameters(self, name: str) -> list[str]:
         """What the query says of a parameter, in its order."""
-        return [value for key, value in _parse_query(self._query) if key == name] if self._query else []
+        return [value for key, value in _parameters(self._query) if key == name] if self._query else []
 
 
 @lru_cache(64)
@@ -51,6 +54,15 @@ def _encoded(name: str) -> bytes:
     return name.lower().encode()
 
 
+def _parameters(query: bytes) -> tuple[tuple[str, str], ...]:
+    # A client may send thousands of parameters, of which each would take more memory than its bytes.
+    return _remembered_query(query) if len(query) <= _REMEMBERED_BYTES else _parse_query(query)
+
+
 @lru_cache(1024)
+def _remembered_query(query: bytes) -> tuple[tuple[str, str], ...]:
+    return _parse_query(query)
+
+
 def _parse_query(query: bytes) -> tuple[tuple[str, str], ...]:
     return tuple(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
