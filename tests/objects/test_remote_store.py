@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from chitram.kernel.errors import StorageUnavailable
-from chitram.platform.objects.base import ObjectNotFound
+from chitram.platform.objects.base import NewObject, ObjectNotFound
 from chitram.platform.objects.multipart import unfinished_uploads
 from chitram.platform.objects.remote import RemoteStore
 from chitram.platform.objects.s3 import Bucket, connect, create_bucket
@@ -186,6 +186,18 @@ async def test_a_server_that_stalls_only_while_writing_is_given_up_too() -> None
             with pytest.raises(StorageUnavailable):
                 await store.put(KEY, [bytes(100_000)], 100_000)
             assert time.monotonic() - started < 1.5
+
+
+async def test_what_was_to_be_put_beside_something_refused_is_put_no_more() -> None:
+    """Whoever is told of the refusal may remove what there is of them all."""
+    puts = iter([403])
+    with answering(lambda method: next(puts, None) if method == "PUT" else 404) as (bucket, asked):
+        async with opened(bucket) as store:
+            before = asyncio.all_tasks()
+            with pytest.raises(StorageUnavailable, match="refuses access"):
+                await store.put_all([NewObject(f"{KEY}-{size}", b"x", "image/jpeg") for size in range(3)])
+            assert asyncio.all_tasks() == before
+    assert 1 <= asked.count("PUT") <= 3
 
 
 async def test_a_slow_write_to_a_server_that_is_alive_is_waited_for() -> None:

@@ -124,9 +124,17 @@ class RemoteStore:
             sending.cancel()
 
     async def put_all(self, objects: Sequence[NewObject]) -> None:
-        await asyncio.gather(
-            *(self.put(each.key, [each.content], len(each.content), each.media_type) for each in objects)
-        )
+        puts = [
+            asyncio.ensure_future(self.put(each.key, [each.content], len(each.content), each.media_type))
+            for each in objects
+        ]
+        try:
+            await asyncio.gather(*puts)
+        finally:
+            # Nothing is put any more once this has failed.
+            for each in puts:
+                each.cancel()
+            await asyncio.gather(*puts, return_exceptions=True)
 
     async def open(self, key: str) -> OpenRemote:
         meta = await self._call(partial(self._head, check_key(key)))
