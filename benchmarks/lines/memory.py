@@ -124,14 +124,14 @@ async def _worker() -> AsyncIterator[_Site]:
 LINES: list[Line] = [
     Limit(
         key="memory-uploads",
-        title="growth of the API and its decoders during 32 uploads of 4.9 MB",
+        title="API memory, 32 uploads of 4.9 MB",
         unit="MiB",
         measure=_uploads,
         most=64,
     ),
     Limit(
         key="memory-worker-50mp",
-        title="growth of a worker and its renderers, 50 MP baseline JPEG",
+        title="Worker memory, 50 MP baseline JPEG",
         unit="MiB",
         measure=partial(_processing, BASELINE),
         most=64,
@@ -139,7 +139,7 @@ LINES: list[Line] = [
     ),
     Limit(
         key="memory-worker-any",
-        title="growth of a worker and its renderers, the worst of accepted images",
+        title="Worker memory, worst accepted image",
         unit="MiB",
         measure=partial(_processing, WORST),
         most=400,

@@ -136,7 +136,7 @@ _SHARED = _Shared()
 LINES: list[Line] = [
     Limit(
         key="mixed-errors",
-        title="1,000 connections, 60 s: answers that are errors, capacity refusals of uploads apart",
+        title="1,000 connections: errors",
         unit="",
         measure=_SHARED.line(_errors),
         most=0,
@@ -144,7 +144,7 @@ LINES: list[Line] = [
     ),
     Limit(
         key="mixed-reads",
-        title="1,000 connections, 60 s: p95 of reads, the slowest kind",
+        title="1,000 connections: p95 of reads",
         unit="ms",
         measure=_SHARED.line(_reads),
         most=600,
@@ -152,7 +152,7 @@ LINES: list[Line] = [
     ),
     Limit(
         key="mixed-uploads",
-        title="1,000 connections, 60 s: uploads accepted, to those of the same 100 connections alone",
+        title="1,000 connections: uploads, to alone",
         unit="",
         measure=_SHARED.line(_uploads),
         least=0.35,

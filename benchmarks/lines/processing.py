@@ -63,7 +63,7 @@ def _originals(folder: Path, content: bytes) -> list[Path]:
 LINES: list[Line] = [
     Ratio(
         key="processed-2m",
-        title="images of 2 MP fully processed out of a backlog, one worker",
+        title="Images of 2 MP, three thumbnails",
         against="the same library calls in bare loops",
         least=0.70,
         sides=partial(_beside_the_loop, 2, _MOST[2]),
@@ -71,7 +71,7 @@ LINES: list[Line] = [
     ),
     Ratio(
         key="processed-12m",
-        title="images of 12 MP fully processed out of a backlog, one worker",
+        title="Images of 12 MP, three thumbnails",
         against="the same library calls in bare loops",
         least=0.70,
         sides=partial(_beside_the_loop, 12, _MOST[12]),
@@ -81,7 +81,7 @@ LINES: list[Line] = [
     *(
         Ratio(
             key=f"thumbor-{megapixels}m",
-            title=f"thumbnails made by one worker, three of each image of {megapixels} MP",
+            title=f"Thumbnails of {megapixels} MP, beside thumbor",
             against="thumbor, 2 processes, 300 px from local files",
             least=1.5,
             sides=partial(_beside_thumbor, megapixels, most),

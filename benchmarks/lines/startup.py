@@ -89,7 +89,7 @@ async def _measure() -> Measured:
 LINES: list[Line] = [
     Limit(
         key="startup",
-        title="`just up` on data that is there: ready, median of 3",
+        title="Second start of `just up`",
         unit="s",
         measure=_measure,
         most=4.0,

@@ -62,7 +62,7 @@ async def _thrown_away(sink: tuple[str, int], file: Path, seconds: float) -> Sam
 LINES: list[Line] = [
     Ratio(
         key="upload-200k",
-        title="uploads of 200 KB accepted, 8 clients, no worker",
+        title="Uploads of 200 KB, 8 clients",
         against="bare loops: hash, check, store",
         least=0.60,
         sides=_sides,
@@ -71,7 +71,7 @@ LINES: list[Line] = [
     ),
     Ratio(
         key="upload-3m",
-        title="uploads of 3 MB accepted, 8 clients, no worker",
+        title="Uploads of 3 MB, 8 clients",
         against="bare loops: hash, check, store",
         least=0.70,
         sides=_sides,
@@ -80,7 +80,7 @@ LINES: list[Line] = [
     ),
     Ratio(
         key="upload-client",
-        title="what the upload client can do: 200 KB to a server that throws them away",
+        title="The upload client alone, 200 KB",
         against="uploads of 200 KB accepted",
         least=3.0,
         sides=_sides,

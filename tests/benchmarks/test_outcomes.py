@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import all_lines
 from benchmarks.machine import Machine, this_machine
 from benchmarks.model import Limit, Measured, Ratio, Run, Sample
 from benchmarks.outcome import LimitOutcome, Outcome, RatioOutcome, Spread, Unmeasured, compared, limited
@@ -128,6 +129,12 @@ def test_the_report_is_written_as_json_and_as_a_well_formed_chart(tmp_path: Path
     assert {"A line", "0.90 of 0.50", "A limit", "B <& C"} <= set(texts)
     bars = [each.get("class") for each in svg.iter("{http://www.w3.org/2000/svg}rect")]
     assert bars == ["page", "good", "short", "short"]
+
+
+@pytest.mark.parametrize("line", all_lines(), ids=lambda line: line.key)
+def test_the_title_of_each_line_has_room_beside_its_bar(line: Ratio | Limit) -> None:
+    """The chart leaves 318 of its units for text that is 13 high, of which a letter takes about half."""
+    assert len(line.title) <= 318 / (13 * 0.56)
 
 
 def test_the_page_gets_the_table_between_its_marks_and_keeps_the_rest(tmp_path: Path) -> None:
