@@ -19,6 +19,7 @@ from chitram.platform.valkey import make_valkey
 from tests.support.database import Database
 from tests.support.obedient_worker import KIND_PREFIX
 from tests.support.servers import OwnValkey, own_valkey
+from tests.support.waiting import until
 from tests.support.workers import Jobs, WorkerProcess, jobs_of, running_worker
 
 LEASE_SECONDS = 1.5
@@ -39,6 +40,13 @@ def valkey() -> Iterator[OwnValkey]:
 
 
 @pytest.fixture
+async def client(valkey: OwnValkey) -> AsyncIterator[Valkey]:
+    """A client of that Valkey, which no test has to close."""
+    async with make_valkey(Settings(valkey_url=valkey.url)) as made:
+        yield made
+
+
+@pytest.fixture
 async def start_worker(database: Database, jobs: Jobs, valkey: OwnValkey) -> AsyncIterator[StartWorker]:
     """Start workers that run until the end of the test."""
     async with AsyncExitStack() as stack:
@@ -55,9 +63,8 @@ async def start_worker(database: Database, jobs: Jobs, valkey: OwnValkey) -> Asy
 
 
 async def flush(valkey: OwnValkey) -> None:
-    client = make_valkey(Settings(valkey_url=valkey.url))
-    await client.flushall()
-    await client.aclose()
+    async with make_valkey(Settings(valkey_url=valkey.url)) as client:
+        await client.flushall()
 
 
 async def test_what_a_worker_is_at_is_not_begun_by_another_before_it_is_killed(
@@ -87,30 +94,30 @@ async def _lease_of(jobs: Jobs, entry_id: UUID) -> object:
 
 
 async def test_a_worker_that_is_stopped_finishes_what_it_is_at_and_takes_no_more(
-    jobs: Jobs, start_worker: StartWorker, valkey: OwnValkey
+    jobs: Jobs, start_worker: StartWorker, client: Valkey
 ) -> None:
     worker = await start_worker()
     await jobs.add(QueueName.URGENT)
     begun = await jobs.next()
     worker.process.send_signal(signal.SIGTERM)
-    client = make_valkey(Settings(valkey_url=valkey.url))
-    async with asyncio.timeout(30):
-        while (await client.info("clients"))["blocked_clients"]:
-            await asyncio.sleep(0.02)
+
+    async def nobody_waits_for_work() -> bool:
+        return not (await client.info("clients"))["blocked_clients"]
+
+    await until(nobody_waits_for_work)
     queues = JobQueues(client, {KIND_PREFIX + QueueName.URGENT: QueueName.URGENT})
     [other] = await jobs.add(QueueName.URGENT)
     await queues.enqueue(OutboxEntry(id=other, kind=KIND_PREFIX + QueueName.URGENT))
     await begun.tell("finish")
     assert await worker.ended() == 0
     assert await queues[QueueName.URGENT].count("queued") == 1
-    await client.aclose()
     # What came after the signal is left to others.
     assert await jobs.left() == 1
     assert jobs.begun.empty()
 
 
 async def test_a_worker_that_is_told_twice_hands_back_at_once_what_it_is_at(
-    jobs: Jobs, start_worker: StartWorker, valkey: OwnValkey
+    jobs: Jobs, start_worker: StartWorker, client: Valkey
 ) -> None:
     worker = await start_worker()
     ids = await jobs.add(QueueName.URGENT, 3)
@@ -125,11 +132,9 @@ async def test_a_worker_that_is_told_twice_hands_back_at_once_what_it_is_at(
     assert {tuple(row) for row in rows} == {(0, None)}
     assert jobs.begun.empty()
     # Nobody has to find out first that it is at nothing any more.
-    client = make_valkey(Settings(valkey_url=valkey.url))
     queues = JobQueues(client, {})
     assert await queues.taken(QueueName.URGENT) == set()
     assert await queues[QueueName.URGENT].count("queued") == 3
-    await client.aclose()
     await jobs.finish_all()
     await start_worker()
     await jobs.all_done()
@@ -183,11 +188,10 @@ async def test_optimising_is_not_put_off_for_ever(jobs: Jobs, start_worker: Star
 
 
 async def test_work_that_is_taken_from_the_queue_and_never_begun_is_done(
-    jobs: Jobs, start_worker: StartWorker, valkey: OwnValkey
+    jobs: Jobs, start_worker: StartWorker, client: Valkey
 ) -> None:
     """Whoever took it died between two commands; or Valkey lost the half of it."""
     await jobs.finish_all()
-    client = make_valkey(Settings(valkey_url=valkey.url))
     queues = JobQueues(client, {KIND_PREFIX + QueueName.URGENT: QueueName.URGENT})
     await queues.filling()
     await queues.filled()
@@ -207,29 +211,32 @@ async def test_work_that_is_taken_from_the_queue_and_never_begun_is_done(
     await start_worker()
     await jobs.all_done()
     assert {(await jobs.next()).entry_id for _ in range(2)} == {taken, halved}
-    # Nothing is left either of what was lost by halves.
-    assert await queues.taken(QueueName.URGENT) == set()
-    await client.aclose()
+
+    async def nothing_is_taken() -> bool:
+        return not await queues.taken(QueueName.URGENT)
+
+    # Nothing is left either of what was lost by halves, once the worker has said that it is done.
+    await until(nothing_is_taken)
 
 
 async def test_a_valkey_that_hands_out_nothing_is_not_asked_again_and_again(
-    jobs: Jobs, start_worker: StartWorker, valkey: OwnValkey
+    jobs: Jobs, start_worker: StartWorker, client: Valkey
 ) -> None:
     """A full one refuses to move what waits, a replica to change anything."""
     worker = await start_worker()
     await jobs.finish_all()
-    client = make_valkey(Settings(valkey_url=valkey.url))
     await client.config_set("maxmemory", 1)
-    async with asyncio.timeout(30):
-        while b"queue hands out nothing" not in worker.log.read_bytes():
-            await asyncio.sleep(0.05)
+
+    async def is_refused() -> bool:
+        return b"queue hands out nothing" in worker.log.read_bytes()
+
+    await until(is_refused)
     refused = await _refusals(client)
     await asyncio.sleep(1)
     assert await _refusals(client) - refused < 100
     await client.config_set("maxmemory", 0)
     await jobs.add(QueueName.URGENT)
     await jobs.all_done()
-    await client.aclose()
 
 
 async def _refusals(client: Valkey) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -31,14 +31,7 @@ from tests.support.database import Database
 from tests.support.fakes import FakeReceived
 from tests.support.photos import jpeg
 from tests.support.proxy import Mode, Proxy
-
-WAIT_SECONDS = 30
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not await condition():
-            await asyncio.sleep(0.02)
+from tests.support.waiting import WAIT_SECONDS, until
 
 
 class Site:
@@ -84,9 +77,8 @@ StartWorker = Callable[[], AbstractAsyncContextManager[None]]
 async def valkey(valkey_url: str) -> AsyncIterator[Proxy]:
     """A way to a Valkey database of the test's own."""
     async with Proxy(f"{valkey_url.rstrip('/')}/7") as proxy:
-        client = make_valkey(Settings(valkey_url=proxy.url))
-        await client.flushdb()
-        await client.aclose()
+        async with make_valkey(Settings(valkey_url=proxy.url)) as client:
+            await client.flushdb()
         yield proxy
 
 
@@ -205,9 +197,8 @@ async def test_a_flushed_queue_loses_no_work(site: Site, working: StartWorker) -
     uploaded = [await site.take(jpeg(64, 40 + number)) for number in range(10)]
     for one in uploaded[:5]:
         await site.take_away(one)
-    client = make_valkey(site.settings)
-    await client.flushdb()
-    await client.aclose()
+    async with make_valkey(site.settings) as client:
+        await client.flushdb()
 
     async def done() -> bool:
         async with site.database.reader.connection() as connection:
@@ -272,13 +263,12 @@ async def test_the_queue_keeps_nothing_of_what_is_done(site: Site, working: Star
     async with working():
         await site.take_away(await site.take(jpeg()))
         await until(site.is_clean)
-    client = make_valkey(site.settings)
+    async with make_valkey(site.settings) as client:
 
-    async def forgotten() -> bool:
-        return not [key async for key in client.scan_iter("saq:*")]
+        async def forgotten() -> bool:
+            return not [key async for key in client.scan_iter("saq:*")]
 
-    await until(forgotten)
-    await client.aclose()
+        await until(forgotten)
 
 
 async def test_waiting_for_valkey_costs_next_to_nothing(
