@@ -165,8 +165,7 @@ async def test_who_was_next_for_long_passes_nobody_with_the_slot_after(
     order: list[int] = []
     async with held(elsewhere) as one, held(elsewhere) as other:
         waiters = [await queued(here)]
-        # As many polls as let others overtake, and more.
-        await asyncio.sleep(0.2)
+        await polled(here, 2 * slots_module._OVERTAKING_POLLS)
         waiters += [await queued(there), await queued(here)]
         for number, waiter in enumerate(waiters):
             waiter.leave.set()
@@ -223,6 +222,15 @@ async def test_a_request_that_fails_or_is_cancelled_frees_its_slot(new_slots: Ne
 
 def polls(slots: UploadSlots) -> bool:
     return slots._timer is not None
+
+
+async def polled(slots: UploadSlots, times: int) -> None:
+    """Return when somebody who waits has been looked after so many times."""
+    async with asyncio.timeout(PATIENT):
+        for _ in range(times):
+            timer = slots._timer
+            while slots._timer is timer:
+                await asyncio.sleep(0)
 
 
 async def test_nothing_is_polled_while_nobody_waits(
@@ -298,8 +306,12 @@ async def test_no_process_starves_another_that_has_fewer_waiters(file: Path) -> 
     ):
         # Since both are there: one of them may have been alone for long.
         before = count_of(few), count_of(many)
-        await asyncio.sleep(1)
-        taken_by_few, taken_by_many = count_of(few) - before[0], count_of(many) - before[1]
+        taken_by_many = 0
+        async with asyncio.timeout(6 * PATIENT):
+            while taken_by_many < 400:
+                await asyncio.sleep(0.05)
+                taken_by_many = count_of(many) - before[1]
+        taken_by_few = count_of(few) - before[0]
     # In the order of arrival each task gets as much as any other.
     assert taken_by_few / 4 > taken_by_many / 40 / 3
 

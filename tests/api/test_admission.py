@@ -16,6 +16,7 @@ import pytest
 from chitram.platform.slot_locks import SlotLocks, now
 from tests.api.conftest import StartApi
 from tests.support.api import UPLOAD, Api
+from tests.support.connections import connection
 from tests.support.photos import jpeg
 
 RAW = "/api/v1/images"
@@ -106,7 +107,7 @@ async def test_beyond_the_slots_of_all_processes_uploads_wait_and_are_refused_in
 async def test_a_waiting_upload_goes_on_when_another_ends(small: Api) -> None:
     async with slow_uploads(small, 2) as slow:
         waiting = asyncio.create_task(small.upload(jpeg()))
-        await asyncio.sleep(0.2)
+        await somebody_waits(small, expected=True)
         assert not waiting.done()
         await slow[0].leave()
         assert (await waiting).status_code == 201
@@ -208,8 +209,10 @@ async def test_a_killed_process_frees_its_slots(start_api: StartApi) -> None:
 async def test_a_batch_that_announces_much_and_sends_nothing_keeps_its_slot_no_longer(
     start_api: StartApi,
 ) -> None:
-    async with start_api(HTTP_WORKERS=1, UPLOAD_CONCURRENCY=1, UPLOAD_BODY_SECONDS=1) as api:
-        reader, writer = await asyncio.open_connection(*api.host)
+    async with (
+        start_api(HTTP_WORKERS=1, UPLOAD_CONCURRENCY=1, UPLOAD_BODY_SECONDS=1) as api,
+        connection(*api.host) as (reader, writer),
+    ):
         writer.write(
             b"POST /api/v1/images/batch HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n"
             b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
@@ -219,5 +222,3 @@ async def test_a_batch_that_announces_much_and_sends_nothing_keeps_its_slot_no_l
         async with asyncio.timeout(10):
             assert b" 408 " in await reader.readline()
         await taken(api, 0)
-        writer.close()
-        await writer.wait_closed()

@@ -22,6 +22,7 @@ from chitram.platform.objects.remote import RemoteStore
 from chitram.platform.signing import Signer
 from tests.api.conftest import StartApi
 from tests.support.api import Api
+from tests.support.connections import connection
 from tests.support.database import Database
 from tests.support.fakes import FakeClock
 from tests.support.photos import HTML, jpeg, pixels, png
@@ -420,12 +421,10 @@ async def test_an_upload_that_is_gone_takes_no_bytes(local: Site) -> None:
 async def test_a_put_that_stops_half_way_leaves_nothing(local: Site) -> None:
     begun = await local.begin()
     content, target = jpeg(640, 480), httpx.URL(begun["url"]).raw_path.decode()
-    _, writer = await asyncio.open_connection(*local.api.host)
-    writer.write(f"PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n".encode())
-    writer.write(content[:1000])
-    await writer.drain()
-    writer.close()
-    await writer.wait_closed()
+    async with connection(*local.api.host) as (_, writer):
+        writer.write(f"PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n".encode())
+        writer.write(content[:1000])
+        await writer.drain()
     assert code_of(await local.complete(begun)) == (409, "UPLOAD_NOT_RECEIVED")
     assert await local.quarantined() == []
 

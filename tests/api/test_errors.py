@@ -11,6 +11,7 @@ import pytest
 
 from tests.api.conftest import StartApi
 from tests.support.api import UPLOAD, Api, log_of
+from tests.support.connections import connection
 from tests.support.photos import jpeg
 
 ID = UUID("01900000-0000-7000-8000-000000000000")
@@ -99,22 +100,20 @@ async def test_logs_hold_one_line_per_request_and_no_secret(start_api: StartApi)
 async def test_a_stopping_api_finishes_what_is_under_way(start_api: StartApi) -> None:
     async with start_api(HTTP_WORKERS=1) as api:
         content = jpeg(640, 480)
-        reader, writer = await asyncio.open_connection(*api.host)
-        writer.write(
-            f"POST /api/v1/images HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n".encode()
-        )
-        writer.write(content[:1000])
-        await writer.drain()
-        # Once this is answered, the other request, sent before it, is under way too.
-        await api.client.get("/health/live")
-        api.process.terminate()
-        await _until_refused(*api.host)
-        writer.write(content[1000:])
-        await writer.drain()
-        answer = await reader.read(65536)
-        assert answer.startswith(b"HTTP/1.1 201"), answer
-        writer.close()
-        await writer.wait_closed()
+        async with connection(*api.host) as (reader, writer):
+            writer.write(
+                f"POST /api/v1/images HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+            )
+            writer.write(content[:1000])
+            await writer.drain()
+            # Once this is answered, the other request, sent before it, is under way too.
+            await api.client.get("/health/live")
+            api.process.terminate()
+            await _until_refused(*api.host)
+            writer.write(content[1000:])
+            await writer.drain()
+            answer = await reader.read(65536)
+            assert answer.startswith(b"HTTP/1.1 201"), answer
         assert await api.process.wait() == 0
         assert await api.kept() == (1, 1, 1)
 
@@ -124,6 +123,5 @@ async def _until_refused(host: str, port: int) -> None:
     async with asyncio.timeout(10):
         with contextlib.suppress(ConnectionError):
             while True:
-                _, writer = await asyncio.open_connection(host, port)
-                writer.close()
-                await writer.wait_closed()
+                async with connection(host, port):
+                    pass

@@ -19,6 +19,7 @@ from chitram.platform.settings import Settings
 from chitram.platform.valkey import make_valkey
 from tests.api.conftest import StartApi
 from tests.support.api import UPLOAD, Api
+from tests.support.connections import connection
 from tests.support.database import NewUrl
 from tests.support.in_process import People, in_process, signed_in
 from tests.support.photos import jpeg
@@ -171,14 +172,11 @@ async def test_each_file_of_a_batch_takes_one_unit(limited: Api) -> None:
 async def test_it_refuses_before_anything_of_the_body_is_sent(limited: Api) -> None:
     client = a_client()
     await exhaust(limited, client)
-    reader, writer = await asyncio.open_connection(*limited.host)
     fields = "".join(f"{name}: {value}\r\n" for name, value in client.items())
     head = f"POST /api/v1/images HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n{fields}\r\n"
-    writer.write(head.encode())
-    async with asyncio.timeout(5):
+    async with connection(*limited.host) as (reader, writer), asyncio.timeout(5):
+        writer.write(head.encode())
         assert (await reader.readline()).startswith(b"HTTP/1.1 429 ")
-    writer.close()
-    await writer.wait_closed()
 
 
 async def test_an_address_of_the_allow_list_is_never_limited(limited: Api) -> None:

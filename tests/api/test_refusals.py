@@ -10,6 +10,7 @@ import pytest
 
 from tests.api.conftest import StartApi
 from tests.support.api import UPLOAD, Api
+from tests.support.connections import connection
 from tests.support.photos import HOSTILE, HTML, SVG, jpeg, pixels, png, segment, with_segments
 
 BOUNDARY = "x"
@@ -180,37 +181,33 @@ async def test_a_chunked_body_is_refused_as_soon_as_it_passes_the_limit(api: Api
 @pytest.mark.usefixtures("unchanged")
 async def test_a_body_that_stops_half_way_leaves_nothing(api: Api) -> None:
     for _ in range(3):
-        _, writer = await asyncio.open_connection(*api.host)
         body = form(part(FILE, jpeg()))
         head = (
             f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM['content-type']}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
-        writer.write(head.encode() + body[: len(body) // 2])
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
+        async with connection(*api.host) as (_, writer):
+            writer.write(head.encode() + body[: len(body) // 2])
+            await writer.drain()
     assert (await api.client.get("/health/live")).status_code == 200
 
 
 async def test_a_body_of_one_byte_a_second_runs_out_of_time(start_api: StartApi) -> None:
     async with start_api(UPLOAD_BODY_SECONDS=1, HTTP_WORKERS=1) as slow:
-        reader, writer = await asyncio.open_connection(*slow.host)
-        writer.write(
-            f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM['content-type']}\r\n"
-            "Content-Length: 1000\r\n\r\n".encode()
-        )
-        answered = asyncio.create_task(reader.readuntil(b"}}"))
-        for byte in form(part(FILE, jpeg())):
-            writer.write(bytes([byte]))
-            done, _ = await asyncio.wait([answered], timeout=0.2)
-            if done:
-                break
-        answer = await answered
-        assert answer.startswith(b"HTTP/1.1 408")
-        assert b"UPLOAD_TIMEOUT" in answer
-        writer.close()
-        await writer.wait_closed()
+        async with connection(*slow.host) as (reader, writer):
+            writer.write(
+                f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM['content-type']}\r\n"
+                "Content-Length: 1000\r\n\r\n".encode()
+            )
+            answered = asyncio.create_task(reader.readuntil(b"}}"))
+            for byte in form(part(FILE, jpeg())):
+                writer.write(bytes([byte]))
+                done, _ = await asyncio.wait([answered], timeout=0.2)
+                if done:
+                    break
+            answer = await answered
+            assert answer.startswith(b"HTTP/1.1 408")
+            assert b"UPLOAD_TIMEOUT" in answer
         assert await slow.kept() == (0, 0, 0)
 
 

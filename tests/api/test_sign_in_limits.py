@@ -158,11 +158,10 @@ async def test_refreshing_has_a_limit_of_its_own(limited: Api) -> None:
 
 async def test_valkey_is_not_told_who_tries_to_sign_in(limited: Api, valkey_url: str) -> None:
     email = f"{uuid4().hex}@example.com"
-    client = make_valkey(Settings(valkey_url=valkey_url))
-    before = await limits_of_accounts(client)
-    await login(limited, email, from_anew())
-    (key,) = await limits_of_accounts(client) - before
-    await client.aclose()
+    async with make_valkey(Settings(valkey_url=valkey_url)) as client:
+        before = await limits_of_accounts(client)
+        await login(limited, email, from_anew())
+        (key,) = await limits_of_accounts(client) - before
     assert len(key) == len("chitram:rate:1:account-logins:email:") + 43
     assert email not in log_of(limited)
 

@@ -26,9 +26,8 @@ def epochs() -> FakeEpochs:
 async def valkey(valkey_url: str) -> str:
     """A Valkey database of the test's own."""
     url = f"{valkey_url.rpartition('/')[0]}/6"
-    client = make_valkey(Settings(valkey_url=url))
-    await client.flushdb()
-    await client.aclose()
+    async with make_valkey(Settings(valkey_url=url)) as client:
+        await client.flushdb()
     return url
 
 

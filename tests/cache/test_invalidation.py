@@ -321,9 +321,11 @@ async def test_an_answer_that_makes_no_sense_does_not_end_the_listening() -> Non
         port = server.sockets[0].getsockname()[1]
         client = make_valkey(Settings(valkey_url=f"valkey://127.0.0.1:{port}"))
         listening = asyncio.create_task(Subscriber(client, LocalEntries()).run())
-        async with asyncio.timeout(10):
-            for _ in range(2):
-                await subscriptions.get()
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
-        await client.aclose()
+        try:
+            async with asyncio.timeout(10):
+                for _ in range(2):
+                    await subscriptions.get()
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            await client.aclose()

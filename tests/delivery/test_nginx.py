@@ -15,6 +15,7 @@ import pytest
 from chitram.platform.objects.local import LocalStore
 from tests.delivery.conftest import StartApi
 from tests.support.api import Api, make_data_dir
+from tests.support.connections import connection
 from tests.support.nginx import running_nginx
 from tests.support.photos import jpeg
 from tests.support.seaweed import free_ports
@@ -236,14 +237,14 @@ async def test_what_nginx_cannot_take_is_the_clients_fault(
 
 async def said_to(nginx: httpx.AsyncClient, head: str) -> tuple[int, str]:
     """Status and code of the answer to a request that no client of HTTP would write."""
-    reader, writer = await asyncio.open_connection(nginx.base_url.host, nginx.base_url.port)
-    writer.write(head.encode())
-    status = int((await reader.readline()).split()[1])
-    headers = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-    length = int(headers.partition("content-length: ")[2].partition("\r\n")[0])
-    answer = httpx.Response(status, content=await reader.readexactly(length))
-    writer.close()
-    await writer.wait_closed()
+    port = nginx.base_url.port
+    assert port
+    async with connection(nginx.base_url.host, port) as (reader, writer):
+        writer.write(head.encode())
+        status = int((await reader.readline()).split()[1])
+        headers = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(headers.partition("content-length: ")[2].partition("\r\n")[0])
+        answer = httpx.Response(status, content=await reader.readexactly(length))
     assert "x-request-id: " in headers
     assert "server: nginx\r\n" in headers
     return status, answer.json()["error"]["code"]

@@ -13,6 +13,7 @@ import pytest
 from chitram.accounts.domain.principal import Scope
 from tests.support.accounts import Account, Headers, bearer
 from tests.support.api import UPLOAD
+from tests.support.connections import connection
 from tests.support.owning import IMAGES, House, StartHouse, code_of
 from tests.support.photos import jpeg
 
@@ -111,15 +112,12 @@ async def test_where_nobody_may_upload_the_anonymous_are_refused(closed: House, 
 @pytest.mark.parametrize("who", ["nobody", "a reader"])
 async def test_the_refusal_comes_before_any_byte_of_the_body(closed: House, path: str, who: str) -> None:
     headers = await closed.accounts.key(closed.owner, Scope.READ) if who == "a reader" else {}
-    reader, writer = await asyncio.open_connection(*closed.api.host)
     lines = [f"POST {path} HTTP/1.1", "host: chitram", "content-length: 1000000"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    writer.write("\r\n".join([*lines, "", ""]).encode())
-    async with asyncio.timeout(10):
+    async with connection(*closed.api.host) as (reader, writer), asyncio.timeout(10):
+        writer.write("\r\n".join([*lines, "", ""]).encode())
         status = (await reader.readline()).split()[1]
     assert status == (b"403" if headers else b"401")
-    writer.close()
-    await writer.wait_closed()
 
 
 async def test_an_upload_that_was_begun_by_nobody_may_be_completed(

@@ -161,9 +161,8 @@ async def test_a_server_that_does_not_tell_which_it_is_serves_all_but_what_needs
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        client = make_valkey(Settings(valkey_url=f"valkey://127.0.0.1:{port}"))
-        for _ in range(2):
-            with pytest.raises(ValkeyError, match="run id"):
-                await execute_on_run(client, lambda run: ("GET", run))
-            assert await client.ping()
-        await client.aclose()
+        async with make_valkey(Settings(valkey_url=f"valkey://127.0.0.1:{port}")) as client:
+            for _ in range(2):
+                with pytest.raises(ValkeyError, match="run id"):
+                    await execute_on_run(client, lambda run: ("GET", run))
+                assert await client.ping()

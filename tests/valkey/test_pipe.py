@@ -177,13 +177,12 @@ async def test_a_server_out_of_step_is_left(nonsense: bytes) -> None:
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        client = make_valkey(Settings(valkey_url=f"valkey://127.0.0.1:{port}"))
-        guard = ValkeyGuard(client)
-        with contextlib.suppress(ValkeyUnavailable):
-            assert await echoes(guard, "x") == b"OK"
-        pipe = guard._pipe
-        assert pipe
-        async with asyncio.timeout(10):
-            while pipe.is_open:
-                await asyncio.sleep(0.001)
-        await client.aclose()
+        async with make_valkey(Settings(valkey_url=f"valkey://127.0.0.1:{port}")) as client:
+            guard = ValkeyGuard(client)
+            with contextlib.suppress(ValkeyUnavailable):
+                assert await echoes(guard, "x") == b"OK"
+            pipe = guard._pipe
+            assert pipe
+            async with asyncio.timeout(10):
+                while pipe.is_open:
+                    await asyncio.sleep(0.001)

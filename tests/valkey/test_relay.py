@@ -25,10 +25,12 @@ def entry(kind: str = KIND) -> OutboxEntry:
 async def test_what_many_commits_owe_waits_for_no_valkey_that_is_away(valkey_url: str, mode: Mode) -> None:
     # In a database of its own, where no worker looks.
     url = f"{valkey_url.rpartition('/')[0]}/8"
-    watching = make_valkey(Settings(valkey_url=url))
-    seen = JobQueues(watching, KINDS)[QueueName.URGENT]
-    async with Proxy(url) as proxy:
-        client = make_valkey(Settings(valkey_url=proxy.url))
+    async with (
+        Proxy(url) as proxy,
+        make_valkey(Settings(valkey_url=proxy.url)) as client,
+        make_valkey(Settings(valkey_url=url)) as watching,
+    ):
+        seen = JobQueues(watching, KINDS)[QueueName.URGENT]
         relay = QueueRelay(JobQueues(client, KINDS), ValkeyGuard(client, open_seconds=0.1))
         proxy.mode = mode
         for _ in range(200):
@@ -48,5 +50,3 @@ async def test_what_many_commits_owe_waits_for_no_valkey_that_is_away(valkey_url
         assert job is not None
         assert job.key == str(wanted.id)
         await client.flushdb()
-        await client.aclose()
-        await watching.aclose()
