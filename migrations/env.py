@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, cast
 
 from advanced_alchemy.base import orm_registry
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 
 # Any number: two processes that migrate at once take turns on it.
 _ADVISORY_LOCK = 7_246_019_385
+_TURN_SECONDS = 0.1
 
 
 def run(connection: Connection) -> None:
     """Run the migrations on one connection."""
     config = cast("AlembicCommandConfig", context.config)
-    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+    _take_turn(connection)
     # A migration that cannot have its lock gives up rather than queueing every request behind it.
     connection.execute(text("SET lock_timeout = '5s'"))
     connection.commit()
@@ -39,6 +41,14 @@ def run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+
+
+def _take_turn(connection: Connection) -> None:
+    # The server is not asked to wait: an index that is made concurrently waits for every statement
+    # that was begun before, and so would wait for the one that waits for it.
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY_LOCK}):
+        connection.rollback()
+        time.sleep(_TURN_SECONDS)
 
 
 async def main() -> None:

@@ -100,6 +100,39 @@ async def test_a_migration_that_cannot_have_its_lock_gives_up(empty_url: str) ->
     run_migrations(empty_url)
 
 
+_AUDIT = "INSERT INTO audit_log (id, action, subject) VALUES (uuidv7(), 'image.delete', 'image:1')"
+_WAITS = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+async def test_indexes_are_made_while_others_write(empty_url: str) -> None:
+    run_migrations(empty_url, "0004")
+    before, meanwhile = await asyncpg.connect(empty_url), await asyncpg.connect(empty_url)
+    try:
+        async with asyncio.TaskGroup() as group, before.transaction():
+            await before.execute(_AUDIT)
+            migrating = group.create_task(asyncio.to_thread(migrations.upgrade, empty_url))
+            async with asyncio.timeout(20):
+                while not await meanwhile.fetch(_WAITS):
+                    assert not migrating.done()
+            # It waits for the transaction above; whoever comes meanwhile does not wait for it.
+            await meanwhile.execute(f"SET lock_timeout = '1s'; {_AUDIT}")
+    finally:
+        await before.close()
+        await meanwhile.close()
+    assert await asyncio.to_thread(migrations.is_current, empty_url)
+
+
+async def test_an_index_that_was_not_ended_is_made_again(empty_url: str) -> None:
+    run_migrations(empty_url)
+    there = await shape(empty_url)
+    in_thread(migrations.downgrade, empty_url, "0004")
+    # As if the first two had been made, and the second had failed on the way.
+    await fetch(empty_url, "CREATE INDEX ix_blobs_damaged_at ON blobs (damaged_at)")
+    await fetch(empty_url, "CREATE INDEX ix_outbox_dead ON outbox (kind)")
+    run_migrations(empty_url)
+    assert await shape(empty_url) == there
+
+
 async def test_blobs_from_before_dimensions_show_null(empty_url: str) -> None:
     run_migrations(empty_url, "0001")
     blob_id, image_id = uuid4(), uuid4()
