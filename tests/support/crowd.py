@@ -15,6 +15,8 @@ PEOPLE = 2_000
 OTHERS = 12_000
 # Images of one blob.
 POPULAR = 600
+# A kind that a few of all entries are of.
+RARE_WORK = "store.rare"
 # Tables that stay small however much there is; they are read as a whole.
 SMALL = {"cache_epoch", "rounds", "alembic_version"}
 
@@ -64,6 +66,11 @@ SELECT uuidv7(), (ARRAY['blob.optimise', 'blob.renditions', 'image.purge', 'blob
        jsonb_build_object('blob_id', b.id), now() + '1 second'::interval * (n - $1::int * 3 / 4),
        CASE WHEN n % 50 = 0 THEN now() END, CASE WHEN n % 1000 = 0 THEN now() END
 FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM blobs LIMIT $1) AS b
+"""
+_RARELY_OWED = """
+INSERT INTO outbox (id, kind, payload, dead_at)
+SELECT uuidv7(), $1, '{"shard": "other"}', CASE WHEN n % 10 = 0 THEN now() END
+FROM generate_series(1, 50) AS n
 """
 _EXPIRING = """
 UPDATE images SET expires_at = now() + '1 minute'::interval WHERE id IN (SELECT id FROM images LIMIT $1)
@@ -118,6 +125,7 @@ async def _fill(connection: asyncpg.Connection) -> Crowd:
     await add_images(connection, IMAGES, owner_id=owner_id, owned_every=2)
     for statement in (_SESSIONS, _AUDIT, _IDEMPOTENCY, _UPLOADS, _OWED):
         await connection.execute(statement, OTHERS)
+    await connection.execute(_RARELY_OWED, RARE_WORK)
     await connection.execute(_EXPIRING, IMAGES // 20)
     await connection.execute(_PENDING, IMAGES // 30)
     popular_id = await connection.fetchval("SELECT id FROM blobs ORDER BY id OFFSET 9000 LIMIT 1")

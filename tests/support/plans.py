@@ -61,7 +61,11 @@ class Plan:
         ]
 
     def indexes(self) -> set[str]:
-        return {node["Index Name"] for node in self.nodes() if "Index Name" in node}
+        """Those that are read, and those that tell an insertion of what is there already."""
+        return self.arbiters() | {node["Index Name"] for node in self.nodes() if "Index Name" in node}
+
+    def arbiters(self) -> set[str]:
+        return {name for node in self.nodes() for name in node.get("Conflict Arbiter Indexes", [])}
 
 
 def _looked_at(node: dict[str, Any]) -> float:

@@ -56,4 +56,5 @@ async def plans_of(asked: Asked, ask: Ask) -> list[Plan]:
 
 
 def _grows(plan: Plan) -> bool:
-    return any(not scan.relation.startswith("pg_") and scan.relation not in SMALL for scan in plan.scans())
+    grows = (not scan.relation.startswith("pg_") and scan.relation not in SMALL for scan in plan.scans())
+    return bool(plan.arbiters()) or any(grows)

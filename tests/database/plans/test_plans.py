@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 
 from chitram.accounts.adapters.postgres.audit import PostgresAuditQueries
 from chitram.accounts.adapters.postgres.credential_queries import (
@@ -28,7 +29,7 @@ from chitram.platform.attempts import Attempts, take, under_way
 from chitram.platform.dead_letters import DeadLetters
 from chitram.platform.owed import owed_to
 from tests.database.plans.conftest import Ask, Asked, plans_of
-from tests.support.crowd import POPULAR
+from tests.support.crowd import POPULAR, RARE_WORK
 from tests.support.rendering import made_of
 
 FIRST = UUID(int=0)
@@ -168,6 +169,22 @@ async def a_direct_upload(asked: Asked) -> None:
         assert await transaction.uploads.known([asked.there.upload_id, uuid4()])
 
 
+@by("ix_uploads_expires_at", "pk_uploads", rows=100)
+async def direct_uploads_whose_time_is_up(asked: Asked) -> None:
+    async with asked.database.transactions.begin() as transaction:
+        ended = await transaction.uploads.ended(asked.there.now, FIRST, 50)
+        assert len(ended) == 50
+        assert await transaction.uploads.ended(asked.there.now, ended[-1].id, 50)
+        await transaction.uploads.remove(ended[0].id)
+
+
+@by("pk_idempotency_keys")
+async def a_claim_of_an_idempotency_key(asked: Asked) -> None:
+    async with asked.database.transactions.begin() as transaction:
+        for key_hash in (asked.there.idempotency_hash, bytes(32)):
+            await transaction.keys.claim(key_hash, b"", uuid4(), lease_for=HOUR, life=HOUR)
+
+
 @by("pk_idempotency_keys")
 async def an_idempotency_key(asked: Asked) -> None:
     key_hash, lease = asked.there.idempotency_hash, uuid4()
@@ -297,6 +314,25 @@ async def too_many_sessions_of_an_account(asked: Asked) -> None:
         await transaction.sessions.revoke_but_newest(asked.there.owner_id, 1, asked.there.now)
 
 
+@by(
+    "ix_sessions_expires_at",
+    "ix_sessions_revoked_at",
+    "ix_refresh_tokens_used_at",
+    "ix_refresh_tokens_session_id",
+    "pk_sessions",
+    "pk_refresh_tokens",
+    rows=200,
+)
+async def sessions_that_are_over(asked: Asked) -> None:
+    async with asked.accounts.begin() as transaction:
+        # Planned once it would be a scan; PostgreSQL itself sees how much more that costs, and goes on
+        # planning for the values. It decides after the fifth time.
+        await transaction.session.execute(text("SET LOCAL plan_cache_mode = auto"))
+        over, used = asked.there.now - HOUR, asked.there.now - HOUR
+        for _ in range(8):
+            assert await transaction.sessions.clear(over=over, used=used, limit=5)
+
+
 @by("pk_audit_log", rows=100)
 async def the_audit_log(asked: Asked) -> None:
     assert len(await PostgresAuditQueries(asked.database.reader).newest(100)) == 100
@@ -350,6 +386,12 @@ async def renditions_being_made(asked: Asked) -> None:
             await repository.begin(asked.there.entry_id, blob_id, sort, clear_after=HOUR)
             made = made_of(blob_id, sort, settled=[uuid4()], owed="blob.optimise", same_as=["blob.optimise"])
             await repository.record(made)
+
+
+@by("ix_outbox_kind_run_after", "ix_outbox_dead", rows=200)
+async def the_stores_that_work_of_a_kind_names(asked: Asked) -> None:
+    async with asked.database.transactions.begin() as transaction:
+        assert await transaction.outbox.count_by(RARE_WORK, "shard")
 
 
 @by("ix_outbox_dead", rows=100)
