@@ -10,12 +10,14 @@ import statistics
 import sys
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import psutil
 
 from benchmarks.model import Limit, Line, Measured
 from benchmarks.processes import tree
+from chitram.platform.embedded.process import die_with_parent
 from tests.support.up import READY, READY_SECONDS, Site, new_site
 
 _STARTS = 3
@@ -35,6 +37,7 @@ async def _up(site: Site) -> AsyncIterator[tuple[asyncio.subprocess.Process, flo
         env=site.environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        preexec_fn=partial(die_with_parent, os.getpid()),
     )
     try:
         yield process, await _seconds_until_ready(process, began)

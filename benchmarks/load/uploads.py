@@ -9,11 +9,12 @@ two have the same bytes and nothing is copied to make them so; any other file is
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import os
 import secrets
 import struct
 import sys
 import time
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import cast
@@ -23,6 +24,7 @@ import uvloop
 
 from benchmarks.model import Sample
 from benchmarks.processes import Usage
+from chitram.platform.embedded.process import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 # Where JFIF has its two densities, 16 bits each (T.871, 10.1).
@@ -40,7 +42,7 @@ class Seen(msgspec.Struct):
         cpu_seconds: processor time of the client.
         times: seconds from the first byte sent to the end of the answer, of what was accepted.
         refused: how often each code of a refusal for want of capacity came.
-        failed: how often each other status came; 0 is a connection that broke.
+        failed: how often each other status came; 0 is a connection that broke, or was not made.
     """
 
     seconds: float = 0.0
@@ -83,6 +85,7 @@ async def upload(
         *("-m", __name__, *(str(each) for each in (*host, connections, seconds, count, file))),
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
+        preexec_fn=partial(die_with_parent, os.getpid()),
     )
     try:
         output, _ = await process.communicate()
@@ -196,8 +199,11 @@ async def _run(host: tuple[str, int], connections: int, load: _Load) -> Seen:
 
     async def keep() -> None:
         while not load.is_over:
-            with contextlib.suppress(OSError):
+            try:
                 _, connection = await loop.create_connection(lambda: _Connection(load), *host)
+            except OSError:
+                load.note(0, b"", time.monotonic())
+            else:
                 await connection.ended
             await asyncio.sleep(_BROKEN_SECONDS)
 

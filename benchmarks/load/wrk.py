@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,6 +14,7 @@ import msgspec
 
 from benchmarks.model import Run, Sample
 from benchmarks.processes import watching
+from chitram.platform.embedded.process import die_with_parent
 
 CONNECTIONS = 64
 # One thread would be the bottleneck where nginx sends files.
@@ -90,6 +92,7 @@ async def wrk(
         env=os.environ | environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        preexec_fn=partial(die_with_parent, os.getpid()),
     )
     try:
         output, _ = await process.communicate()

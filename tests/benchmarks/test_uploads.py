@@ -75,6 +75,14 @@ async def test_refusals_and_failures_are_told_apart_from_what_was_accepted(tmp_p
     assert sample.rate == pytest.approx(3 / seen.seconds)
 
 
+async def test_connections_that_are_not_made_are_failures(tmp_path: Path) -> None:
+    async with _server([_CREATED], []) as host:
+        pass
+    seen = await upload(host, 2, _file(tmp_path, jpeg()), seconds=0.2)
+    assert seen.failed[0] >= 2
+    assert not seen.times
+
+
 async def test_the_load_ends_with_its_time(tmp_path: Path) -> None:
     async with running_sink() as sink:
         seen = await upload(sink, 2, _file(tmp_path, jpeg()), seconds=0.2)

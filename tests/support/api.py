@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,7 @@ import httpx
 import psutil
 
 from chitram.platform.embedded.ports import free_port
+from chitram.platform.embedded.process import die_with_parent
 from chitram.platform.objects.s3 import Bucket, connect
 from chitram.platform.settings import PREFIX
 
@@ -123,7 +125,11 @@ async def running_api(
     log = data_dir / "api.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", *program, env=environment, stdout=output, stderr=output
+            *(sys.executable, "-m", *program),
+            env=environment,
+            stdout=output,
+            stderr=output,
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )
     url = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:

@@ -10,9 +10,11 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
+from chitram.platform.embedded.process import die_with_parent
 from chitram.platform.queue import QueueName
 from chitram.platform.settings import PREFIX
 from tests.support.api import SECRET_KEY, make_data_dir
@@ -155,7 +157,11 @@ async def running_worker(
     log = own_dir / "worker.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", *program, env=inherited | given, stdout=output, stderr=output
+            *(sys.executable, "-m", *program),
+            env=inherited | given,
+            stdout=output,
+            stderr=output,
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )
     worker = WorkerProcess(process, log)
     try:
