@@ -244,13 +244,15 @@ async def test_32_uploads_at_once_are_accepted_without_growing_the_api(site: Sit
                 await asyncio.sleep(0.05)
 
         watching = asyncio.create_task(watch())
-        answers = await asyncio.gather(
-            *(
-                up.client.post("/api/v1/images", content=unique(padded, number), timeout=60)
-                for number in range(32)
+        try:
+            answers = await asyncio.gather(
+                *(
+                    up.client.post("/api/v1/images", content=unique(padded, number), timeout=60)
+                    for number in range(32)
+                )
             )
-        )
-        watching.cancel()
+        finally:
+            watching.cancel()
         for answer in answers:
             assert answer.status_code == 201 or (
                 answer.status_code == 503 and "retry-after" in answer.headers

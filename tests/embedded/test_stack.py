@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -32,15 +34,20 @@ async def _select_one(url: str) -> object:
         await connection.close()
 
 
-def attach(place: Path) -> subprocess.Popen[str]:
-    """Another process that holds what `attached` gives; its first line are the URLs."""
-    return subprocess.Popen(
+@contextlib.contextmanager
+def attaching(place: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds what `attached` gives, killed in the end; its first line are the URLs."""
+    with subprocess.Popen(
         [sys.executable, STAND_INS, "attach"],
         env=os.environ | {"CHITRAM_DATA_DIR": str(place)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_servers_of_ones_own_are_left_alone(place: Path) -> None:
@@ -97,11 +104,9 @@ def test_a_stack_whose_database_is_away_is_told(directory: DataDirectory, place:
 
 
 def test_a_kill_while_the_database_is_made_leaves_a_place_to_start_again(place: Path) -> None:
-    command = attach(place)
-    while not list(place.glob("postgres.new-*/PG_VERSION")):
-        assert command.poll() is None
-    command.kill()
-    command.communicate()
+    with attaching(place) as command:
+        while not list(place.glob("postgres.new-*/PG_VERSION")):
+            assert command.poll() is None
     assert not (place / "postgres").exists()
     with attached(Settings(data_dir=str(place))) as settings:
         assert asyncio.run(_select_one(settings.database_url)) == 1
@@ -109,18 +114,22 @@ def test_a_kill_while_the_database_is_made_leaves_a_place_to_start_again(place: 
 
 
 def test_a_kill_of_everything_leaves_a_place_to_start_again(place: Path) -> None:
-    command = attach(place)
-    assert command.stdout
-    assert command.stdout.readline()
-    files = place / "postgres"
-    left = list(marked(cluster.marker(files), files.stat().st_uid))
-    pidfds = [os.pidfd_open(pid) for pid in left]
-    for pid in [command.pid, *left]:
-        os.kill(pid, signal.SIGKILL)
-    command.communicate()
-    for pidfd in pidfds:
-        assert readable([pidfd], 10)
-        os.close(pidfd)
+    with contextlib.ExitStack() as stack, attaching(place) as command:
+        assert command.stdout
+        assert command.stdout.readline()
+        files = place / "postgres"
+        pidfds = []
+        for pid in marked(cluster.marker(files), files.stat().st_uid):
+            # Some do not live for long, and all the others end when the first of them does.
+            with contextlib.suppress(ProcessLookupError):
+                pidfds.append(os.pidfd_open(pid))
+                stack.callback(os.close, pidfds[-1])
+        assert pidfds
+        for pidfd in pidfds:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        command.kill()
+        assert all(readable([pidfd], 10) for pidfd in pidfds)
     assert (files / "postmaster.pid").exists()
     with attached(Settings(data_dir=str(place))) as settings:
         assert asyncio.run(_select_one(settings.database_url)) == 1

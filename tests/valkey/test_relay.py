@@ -23,13 +23,14 @@ def entry(kind: str = KIND) -> OutboxEntry:
 
 @pytest.mark.parametrize("mode", [Mode.HANG, Mode.CUT])
 async def test_what_many_commits_owe_waits_for_no_valkey_that_is_away(valkey_url: str, mode: Mode) -> None:
-    # In a database of its own, where no worker looks.
+    # In a database where no worker looks.
     url = f"{valkey_url.rpartition('/')[0]}/8"
     async with (
         Proxy(url) as proxy,
         make_valkey(Settings(valkey_url=proxy.url)) as client,
         make_valkey(Settings(valkey_url=url)) as watching,
     ):
+        await watching.flushdb()
         seen = JobQueues(watching, KINDS)[QueueName.URGENT]
         relay = QueueRelay(JobQueues(client, KINDS), ValkeyGuard(client, open_seconds=0.1))
         proxy.mode = mode
@@ -49,4 +50,3 @@ async def test_what_many_commits_owe_waits_for_no_valkey_that_is_away(valkey_url
         job = await seen.dequeue(1)
         assert job is not None
         assert job.key == str(wanted.id)
-        await client.flushdb()
