@@ -17,13 +17,16 @@ from tests.support.servers import drop_database, new_database
 StartApi = Callable[..., AbstractAsyncContextManager[Api]]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what only makes sense over another kind of store."""
-    for item in items:
-        mark = item.get_closest_marker("only_over")
-        stores = getattr(item, "callspec", None)
-        if mark and stores and stores.params.get("store", mark.args[0]) != mark.args[0]:
-            item.add_marker(pytest.mark.skip(reason=mark.kwargs["reason"]))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only makes sense over another kind of store."""
+    senseless = [item for item in items if _is_over_the_wrong_store(item)]
+    config.hook.pytest_deselected(items=senseless)
+    items[:] = [item for item in items if not _is_over_the_wrong_store(item)]
+
+
+def _is_over_the_wrong_store(item: pytest.Item) -> bool:
+    mark, call = item.get_closest_marker("only_over"), getattr(item, "callspec", None)
+    return bool(mark and call and call.params.get("store", mark.args[0]) != mark.args[0])
 
 
 @pytest.fixture(scope="session", params=["local", "s3"], ids=["over-local", "over-s3"])
