@@ -378,7 +378,10 @@ async def work_taken_up_and_ended(asked: Asked) -> None:
         await transaction.outbox.done(entry_id)
 
 
-@by("pk_blobs", "pk_outbox", "pk_renditions", "pk_images", "ix_images_blob_id", "ix_outbox_payload")
+_RECORDING = ("pk_blobs", "pk_outbox", "pk_renditions", "pk_images", "ix_images_blob_id", "ix_outbox_payload")
+
+
+@by(*_RECORDING)
 async def renditions_being_made(asked: Asked) -> None:
     async with asked.database.transactions.begin() as transaction:
         repository, blob_id = transaction.renditions, asked.there.blob_id
@@ -386,6 +389,18 @@ async def renditions_being_made(asked: Asked) -> None:
             await repository.begin(asked.there.entry_id, blob_id, sort, clear_after=HOUR)
             made = made_of(blob_id, sort, settled=[uuid4()], owed="blob.optimise", same_as=["blob.optimise"])
             await repository.record(made)
+
+
+@by(*_RECORDING, rows=POPULAR)
+async def renditions_of_what_many_images_show(asked: Asked) -> None:
+    async with asked.database.transactions.begin() as transaction:
+        follows: dict[str, Any] = {
+            "settled": [uuid4()],
+            "owed": "blob.optimise",
+            "same_as": ["blob.optimise"],
+        }
+        made = made_of(asked.there.popular_id, RenditionSort.THUMBNAILS, most_images=50, **follows)
+        assert len((await transaction.renditions.record(made)).touched) == 50
 
 
 @by("ix_outbox_kind_run_after", "ix_outbox_dead", rows=200)

@@ -48,7 +48,8 @@ WITH blob AS MATERIALIZED (
 SELECT * FROM blob WHERE is_wanted
 """
 # Sees the images of the blob as they are under its lock, which an earlier statement has taken. Counted
-# rather than EXISTS, for which PostgreSQL hopes for an early row of the table instead of asking the index.
+# rather than EXISTS, for which PostgreSQL hopes for an early row of the table instead of asking the index;
+# and images in any order, for by id it would go through those of others too.
 _RECORD = """
 WITH old AS (
     SELECT kind, recipe FROM renditions WHERE blob_id = $1 AND kind = ANY($2::text[])
@@ -81,7 +82,7 @@ WITH old AS (
     RETURNING id
 ), touched AS (
     UPDATE images SET version = version + 1
-    WHERE id IN (SELECT id FROM images WHERE blob_id = $1 ORDER BY id LIMIT $17::bigint)
+    WHERE id IN (SELECT id FROM images WHERE blob_id = $1 LIMIT $17::bigint)
     RETURNING id, version
 )
 SELECT 'touched' AS what, id, NULL AS kind, version AS number FROM touched
