@@ -149,6 +149,8 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._began: float | None = None
         self._answer = bytearray()
+        self._again: asyncio.Handle | None = None
+        self._again_at = 0.0
         self.ended: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -177,12 +179,20 @@ class _Connection(asyncio.Protocol):
             self._send()
         else:
             wait = min(_number(head, b"retry-after"), _LONGEST_WAIT_SECONDS)
-            self._loop.call_later(wait, self._send)
+            self._again_at = self._loop.time() + wait
+            self._again = self._loop.call_later(wait, self._send)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - of the protocol
         if self._began is not None:
             self._load.note(0, b"", self._began)
+        if self._again is not None:
+            self._again.cancel()
         self.ended.set_result(None)
+
+    @property
+    def rest_seconds(self) -> float:
+        """How long its successor has to wait: what is left of what a refusal has asked for, or a moment."""
+        return max(_BROKEN_SECONDS, self._again_at - self._loop.time())
 
 
 def _number(head: bytes, name: bytes) -> int:
@@ -199,13 +209,16 @@ async def _run(host: tuple[str, int], connections: int, load: _Load) -> Seen:
 
     async def keep() -> None:
         while not load.is_over:
+            rest = _BROKEN_SECONDS
             try:
                 _, connection = await loop.create_connection(lambda: _Connection(load), *host)
             except OSError:
                 load.note(0, b"", time.monotonic())
             else:
                 await connection.ended
-            await asyncio.sleep(_BROKEN_SECONDS)
+                rest = connection.rest_seconds
+            if not load.is_over:
+                await asyncio.sleep(rest)
 
     cpu = time.process_time()
     await asyncio.gather(*(keep() for _ in range(connections)))

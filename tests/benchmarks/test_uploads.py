@@ -75,6 +75,23 @@ async def test_refusals_and_failures_are_told_apart_from_what_was_accepted(tmp_p
     assert sample.rate == pytest.approx(3 / seen.seconds)
 
 
+async def test_a_refusal_is_obeyed_on_the_next_connection_too(tmp_path: Path) -> None:
+    times: list[float] = []
+
+    async def refuse_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        times.append(asyncio.get_running_loop().time())
+        head = f"HTTP/1.1 503 X\r\nRetry-After: 1\r\nContent-Length: {len(_REFUSED[1])}\r\n\r\n"
+        writer.write(head.encode() + _REFUSED[1])
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse_and_close, "127.0.0.1", 0) as server:
+        seen = await upload(server.sockets[0].getsockname(), 1, _file(tmp_path, jpeg()), count=2)
+    assert seen.refused == {"UPLOAD_CAPACITY_EXCEEDED": 2}
+    assert times[1] - times[0] >= 0.99
+
+
 async def test_connections_that_are_not_made_are_failures(tmp_path: Path) -> None:
     async with _server([_CREATED], []) as host:
         pass
