@@ -56,7 +56,7 @@ FROM (SELECT id FROM images LIMIT $1) AS few
 """
 _UPLOADS = """
 INSERT INTO uploads (id, owner_id, shard, visibility, created_at, expires_at)
-SELECT id, id, 'local', 'unlisted', now(), now() + '1 second'::interval * (row_number() OVER () - 100)
+SELECT id, id, 'local', 'unlisted', now(), now() + '1 hour'::interval * (row_number() OVER () - 100)
 FROM (SELECT id FROM blobs LIMIT $1) AS few
 """
 # Most waits for its time, some waits to be handed over, some is in the queue.
