@@ -15,6 +15,7 @@ import pytest
 from chitram.images.adapters.children.confine import landlock_version
 from chitram.images.adapters.children.spool import ReadOnlySpool
 from chitram.images.adapters.decoder.pool import NICENESS
+from chitram.platform.spool import Spool
 from tests.decoder.conftest import NewPool, Upload
 from tests.support import photos
 
@@ -77,6 +78,19 @@ def test_a_confined_process_may_not(tmp_path: Path, call: str, error: str, landl
     (tmp_path / "spool").write_bytes(b"x")
     result = _confined(f"refused({call})", tmp_path / "spool")
     assert re.fullmatch(error, result.stdout.strip()), result.stderr
+
+
+async def test_a_confined_process_may_not_change_what_lies_in_memory(tmp_path: Path) -> None:
+    with Spool(tmp_path) as spool:
+        await spool.write(b"as received")
+        await spool.flush()
+        for change in ("mmap.mmap(opened, 11)", "os.truncate(opened, 0)"):
+            result = _confined(
+                f"def change():\n opened = os.open(f'/proc/self/fd/{{spool}}', os.O_RDWR)\n {change}\n"
+                "refused(change)",
+                f"/proc/{os.getpid()}/fd/{spool.fileno()}",
+            )
+            assert result.stdout == "PermissionError\n", result.stderr
 
 
 def test_root_becomes_a_user_that_owns_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import tempfile
@@ -18,6 +19,8 @@ from chitram.platform.settings import Settings, SettingsError, spool_dir
 IN_MEMORY_BYTES = 256 * 1024
 # Of what is longer this much at a time goes to the disk.
 _BUFFER_BYTES = 256 * 1024
+# Landlock, which keeps a decoder from opening its spool for writing, knows nothing of files in memory.
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 
 
 def make_spool(settings: Settings) -> Path:
@@ -33,9 +36,9 @@ def make_spool(settings: Settings) -> Path:
 class Spool:
     """One body being received: an anonymous file, its size and its SHA-256.
 
-    Up to `in_memory` bytes are a file in memory. What is longer lies in one that has no name wherever
-    the file system allows (O_TMPFILE), so nothing is left behind by a kill; memory then holds at most
-    256 KiB of it. Disk errors are `StorageUnavailable`.
+    Up to `in_memory` bytes, at most 256 KiB, are a file in memory that nobody can change. What is
+    longer lies in one that has no name wherever the file system allows (O_TMPFILE), so nothing is
+    left behind by a kill; memory then holds at most 256 KiB of it. Disk errors are `StorageUnavailable`.
     """
 
     def __init__(self, directory: Path, *, in_memory: int = IN_MEMORY_BYTES) -> None:
@@ -75,13 +78,16 @@ class Spool:
                 file = self._file = self._file or self._open()
                 while view:
                     view = view[os.write(file.fileno(), view) :]
+                if self.size <= self._in_memory:
+                    fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEALS)
             except OSError as error:
                 raise StorageUnavailable("The upload could not be spooled to disk.") from error
 
     def _open(self) -> IO[bytes]:
         if self.size > self._in_memory:
             return tempfile.TemporaryFile(dir=self._directory, buffering=0)
-        return os.fdopen(os.memfd_create("spool"), "r+b", buffering=0)
+        descriptor = os.memfd_create("spool", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        return os.fdopen(descriptor, "r+b", buffering=0)
 
     @property
     def sha256(self) -> bytes:
