@@ -170,6 +170,16 @@ async def test_statements_go_on_over_new_connections_when_the_server_comes_back(
     assert await behind.transactions.find_live(digest) is None
 
 
+async def test_statements_go_on_when_a_migration_changes_what_they_return(behind: Database) -> None:
+    blob = a_blob()
+    await behind.transactions.add_first(blob, an_image(blob), newer_than=HOUR)
+    await asyncio.gather(*(behind.transactions.find_live(blob.sha256) for _ in range(8)))
+    async with behind.reader.connection() as connection:
+        await connection.execute("ALTER TABLE blobs ALTER width TYPE bigint")
+    for _ in range(8):
+        assert await behind.transactions.find_live(blob.sha256) == blob
+
+
 async def test_a_wrong_statement_is_not_taken_for_an_outage(database: Database) -> None:
     with pytest.raises(ProgrammingError):
         async with database.transactions.begin() as transaction:

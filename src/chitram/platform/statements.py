@@ -74,25 +74,40 @@ class Statements:
 
     async def aclose(self) -> None:
         """Let go of every connection that is not in use."""
-        while self._idle:
-            self._idle.pop().connection.terminate()
+        self._let_go()
         # In which they are closed.
         await asyncio.sleep(0)
+
+    def _let_go(self) -> None:
+        while self._idle:
+            self._idle.pop().connection.terminate()
 
     async def _run(
         self, statement: Statement, arguments: tuple[object, ...], progress: _Progress
     ) -> asyncpg.Record | None:
         async with self._turns:
-            session = await self._session()
             try:
-                progress.sent = True
-                row: asyncpg.Record | None = await session.prepared[statement.name].fetchrow(*arguments)
-            except BaseException:
-                # Whatever it is in the middle of, nobody gets this connection again.
-                session.connection.terminate()
-                raise
-            self._idle.append(session)
-            return row
+                return await self._ask(statement, arguments, progress)
+            except asyncpg.InvalidCachedStatementError:
+                # A migration has changed the type of a column, and nothing was done. All that is
+                # idle knows the table as it was.
+                progress.sent = False
+                self._let_go()
+                return await self._ask(statement, arguments, progress)
+
+    async def _ask(
+        self, statement: Statement, arguments: tuple[object, ...], progress: _Progress
+    ) -> asyncpg.Record | None:
+        session = await self._session()
+        try:
+            progress.sent = True
+            row: asyncpg.Record | None = await session.prepared[statement.name].fetchrow(*arguments)
+        except BaseException:
+            # Whatever it is in the middle of, nobody gets this connection again.
+            session.connection.terminate()
+            raise
+        self._idle.append(session)
+        return row
 
     async def _session(self) -> Session:
         while self._idle:
