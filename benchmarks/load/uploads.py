@@ -230,7 +230,9 @@ async def _run(host: tuple[str, int], connections: int, load: _Load) -> Seen:
 def _main(host: str, port: str, connections: str, seconds: str, count: str, file: str) -> None:
     load = _Load(Path(file).read_bytes(), float(seconds), int(count))
     seen = uvloop.run(_run((host, int(port)), int(connections), load))
-    sys.stdout.buffer.write(msgspec.json.encode(seen))
+    # Where PYTHONUNBUFFERED is set, `sys.stdout` writes what fits into the pipe, and no more.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as output:
+        output.write(msgspec.json.encode(seen))
 
 
 if __name__ == "__main__":

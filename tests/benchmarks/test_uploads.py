@@ -100,7 +100,9 @@ async def test_connections_that_are_not_made_are_failures(tmp_path: Path) -> Non
     assert not seen.times
 
 
-async def test_the_load_ends_with_its_time(tmp_path: Path) -> None:
+async def test_the_load_ends_with_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With which a long answer went into the pipe in part.
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     async with running_sink() as sink:
         seen = await upload(sink, 2, _file(tmp_path, jpeg()), seconds=0.2)
     assert seen.seconds == pytest.approx(0.2)
