@@ -6,13 +6,21 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from xdist.remote import Producer
 
 from chitram.platform.migrations import upgrade
 from tests.support.database import Database, NewUrl
+from tests.support.distribution import LoadRunsScheduling
 from tests.support.seaweed import seaweed
 from tests.support.servers import drop_database, new_database, postgres_server, postgres_url, valkey_url
 
 __all__ = ["postgres_server", "postgres_url", "seaweed", "valkey_url"]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadRunsScheduling:
+    """Where several processes run the tests, keep together in one what shares servers."""
+    config.option.loadscopereorder = False
+    return LoadRunsScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
