@@ -275,6 +275,21 @@ async def test_closing_turns_away_what_is_under_examination_and_leaves_no_proces
     assert _has_ended(decoder.pid)
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_closing_as_a_client_goes_away_leaves_no_process(
+    new_pool: NewPool, upload: Upload, turns: int
+) -> None:
+    pool, decoder = await _stopped(new_pool)
+    busy = await _begun(pool, decoder, upload(photos.jpeg()))
+    busy.cancel()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await pool.aclose()
+    assert _has_ended(decoder.pid)
+    await asyncio.wait((busy,))
+
+
 async def test_closing_while_a_decoder_is_being_started_leaves_no_process(
     new_pool: NewPool, upload: Upload
 ) -> None:

@@ -110,6 +110,15 @@ class ChildPool:
         task.add_done_callback(self.tasks.discard)
         return task
 
+    def to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work`, which ends when its child does, in a task that `aclose` waits for.
+
+        It is not cancelled: before its first step it could not take the child back.
+        """
+        task = asyncio.create_task(work)
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
     async def _idle_or_new(self) -> Child:
         while self.idle:
             child = self.idle.pop()
@@ -141,6 +150,4 @@ class ChildPool:
 
     def _dismiss(self, child: Child) -> None:
         """Let a child end by itself, which nobody waits for before `aclose`."""
-        task = asyncio.create_task(child.stop())
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        self.to_the_end(child.stop())

@@ -155,7 +155,7 @@ class DecoderPool:
             answer = read_answer(await self._answer(decoder))
             pieces = verify(answer, spool.size, self._terms) if isinstance(answer, Accepted) else ()
         except asyncio.CancelledError:
-            self._children.in_background(self._see_out(decoder, slot.handed_over()))
+            self._children.to_the_end(self._see_out(decoder, slot.handed_over()))
             raise
         except BaseException:
             await self._children.end(decoder)
