@@ -56,17 +56,16 @@ async def _uploads() -> Measured:
             "before, MiB": before.peak_mib,
             **{f"{group}, MiB": mib for group, mib in _growth(before, used).items()},
             "accepted": len(seen.times),
-            "refused": sum(seen.refused.values()),
         },
     )
 
 
 async def _send(stack: Stack, content: bytes, connections: int, *, count: int) -> Seen:
-    """Upload so many; raises when one failed in another way than for want of capacity."""
+    """Upload so many; raises when one was not accepted, as it would not have taken its memory."""
     file = stack.servers.data_dir / "upload"
     file.write_bytes(content)
     seen = await upload(stack.api.host, connections, file, count=count)
-    if seen.failed or not seen.times:
+    if len(seen.times) < count:
         raise RuntimeError(f"uploads failed: {seen.failed}, {seen.refused}")
     return seen
 
