@@ -22,6 +22,7 @@ from chitram.delivery.entrypoints.send import (
     RangeNotSatisfiable,
     SendObject,
 )
+from chitram.delivery.entrypoints.small_bodies import SmallBodies
 from chitram.delivery.ports import SentByProxy, SentByStore
 from chitram.delivery.representations import Representation
 from chitram.kernel.errors import ChitramError, StorageUnavailable
@@ -76,6 +77,7 @@ def sending(scope: Scope, stored: StoredObject, size: int | None = None, **chang
         "chosen": chosen,
         "head": RequestHead(scope),
         "files": stored,
+        "bodies": SmallBodies(),
         "delivery": Other(None),
         "cache_control": VALIDATORS["cache-control"],
         "seconds": 5.0,
@@ -123,6 +125,39 @@ async def test_a_small_object_is_one_read_and_one_send() -> None:
     answer = await answered(answer_with(stored))
     assert stored.reads == [(0, AT_ONCE_BYTES)]
     assert len(answer.messages) == 2
+
+
+async def test_a_small_object_that_is_asked_for_again_and_again_is_read_twice() -> None:
+    stored, head = StoredObject(SMALL), scope_of()
+    app = sending(head, stored)
+    answers = [await answered(partial(app, head)) for _ in range(4)]
+    assert stored.reads == [(0, len(SMALL))] * 2
+    assert {(each.status, each.body, each.complete) for each in answers} == {(200, SMALL, True)}
+    assert all(each.headers == answers[0].headers for each in answers)
+    # The next look at the image is a look at its bytes.
+    await answered(partial(sending(head, stored, bodies=app.bodies), head))
+    assert stored.opened == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status", "body"),
+    [
+        ("HEAD", {}, 200, b""),
+        ("GET", {"range": "bytes=0-9"}, 206, SMALL[:10]),
+        ("GET", {"if-none-match": TAG}, 304, b""),
+        ("GET", {"if-range": '"other"', "range": "bytes=0-9"}, 200, SMALL),
+    ],
+)
+async def test_a_body_that_is_kept_answers_conditions_and_ranges_no_differently(
+    method: str, headers: dict[str, str], status: int, body: bytes
+) -> None:
+    stored = StoredObject(SMALL)
+    app = sending(scope_of(), stored)
+    for _ in range(2):
+        await answered(partial(app, scope_of()))
+    fresh = await answered(answer_with(stored, headers, method=method))
+    kept = await answered(answer_with(stored, headers, method=method, chosen=app.chosen, bodies=app.bodies))
+    assert (kept.status, kept.body, kept.headers) == (status, body, fresh.headers)
 
 
 async def test_a_large_object_is_sent_in_pieces() -> None:

@@ -13,6 +13,7 @@ from litestar import Litestar, Request, get, post, route
 from litestar.types import ASGIApp, Scope
 
 from chitram.delivery.entrypoints.send import SendObject
+from chitram.delivery.entrypoints.small_bodies import SmallBodies
 from chitram.delivery.representations import Representation
 from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.http.body import DrainUnread, read_raw
@@ -108,6 +109,7 @@ async def send(scope: Scope, name: str, seconds: float = 30.0, fail_from: int = 
         chosen=chosen,
         head=RequestHead(scope),
         files=Files(fail_from),
+        bodies=SmallBodies(),
         delivery=Nobody(),
         cache_control="public, max-age=31536000, immutable",
         seconds=seconds,

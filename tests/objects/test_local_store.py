@@ -491,3 +491,30 @@ async def test_no_put_is_lost_to_the_removal_of_its_folder(
         await store.put("made/0f/one/a", [b"x"], 1)
     assert len(vanished) == 3
     assert files_of(root / "made") == ["0f/one/a"]
+
+
+_WITHOUT_THE_FLAG = """
+import asyncio, os, sys
+del os.RWF_NOWAIT
+from pathlib import Path
+from chitram.platform.objects.local import LocalStore
+
+async def main():
+    store = LocalStore("a", Path(sys.argv[1]))
+    await store.start()
+    await store.put("aa/key", [b"content"], 7)
+    opened = await store.open("aa/key")
+    print(await opened.read(0, 7))
+    await opened.aclose()
+    await store.aclose()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_c_library_that_cannot_say_what_is_cached_reads_in_threads(tmp_path: Path) -> None:
+    reading = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _WITHOUT_THE_FLAG, str(tmp_path / "store")), stdout=subprocess.PIPE
+    )
+    said, _ = await asyncio.wait_for(reading.communicate(), 30)
+    assert (reading.returncode, said.strip()) == (0, b"b'content'")

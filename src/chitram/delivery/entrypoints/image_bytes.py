@@ -12,6 +12,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from chitram.accounts.public import Principal
 from chitram.delivery.entrypoints.send import SendObject
+from chitram.delivery.entrypoints.small_bodies import SmallBodies
 from chitram.delivery.entrypoints.visible import Seen, VisibleImages
 from chitram.delivery.ports import Delivery, ImageFiles, ObjectMissing
 from chitram.delivery.representations import Representation
@@ -66,6 +67,7 @@ class ImageBytes:
         self._delivery = delivery
         self._clock = clock
         self._limits = limits
+        self._bodies = SmallBodies()
 
     async def answer(
         self, head: RequestHead, viewer: Principal, image_id: str, resource: Resource
@@ -83,6 +85,7 @@ class ImageBytes:
             chosen=seen.image.representation(resource.choose),
             head=head,
             files=self._files,
+            bodies=self._bodies,
             delivery=self._delivery,
             cache_control=resource.cache_control(view.visibility, view.expires_at, self._clock.now()),
             seconds=self._limits.seconds,

@@ -13,6 +13,7 @@ from litestar.types import Receive, Scope, Send
 
 from chitram.delivery.domain.conditional import Outcome, evaluate, range_applies
 from chitram.delivery.domain.ranges import ByteRange, parse_range
+from chitram.delivery.entrypoints.small_bodies import SmallBodies
 from chitram.delivery.ports import Delivery, ImageFiles, OpenFile, SentByProxy, SentByStore
 from chitram.delivery.representations import Representation
 from chitram.kernel.errors import Category, ChitramError, StorageUnavailable
@@ -80,6 +81,7 @@ class SendObject(msgspec.Struct, frozen=True, kw_only=True):
         chosen: what to send.
         head: of the request.
         files: opens it.
+        bodies: has what was read lately.
         delivery: has the whole or one range sent by somebody else; asked for a GET alone.
         cache_control: how long others may keep it.
         seconds: time within which the client has to have taken a long body.
@@ -90,6 +92,7 @@ class SendObject(msgspec.Struct, frozen=True, kw_only=True):
     chosen: Representation
     head: RequestHead
     files: ImageFiles
+    bodies: SmallBodies
     delivery: Delivery
     cache_control: str
     seconds: float
@@ -114,6 +117,10 @@ class SendObject(msgspec.Struct, frozen=True, kw_only=True):
             if sender:
                 await self._refer_to(sender, send)
                 return
+        if ranges is None and method == "GET" and (body := self.bodies.get(chosen)):
+            await _start(send, 200, [*chosen.whole, *self._caching()])
+            await _end(send, body)
+            return
         answer = self._answer(ranges)
         if method == "HEAD":
             await _start(send, answer.status, answer.headers)
@@ -143,7 +150,7 @@ class SendObject(msgspec.Struct, frozen=True, kw_only=True):
         chosen = self.chosen
         if ranges is None:
             whole = (ByteRange(0, chosen.size - 1),)
-            return _Answer(200, [*chosen.whole, *self._caching()], whole, chosen.size)
+            return _Answer(200, [*chosen.whole, *self._caching()], whole, chosen.size, is_whole=True)
         media_type = chosen.media_type.encode()
         extra: Headers = []
         pieces: tuple[ByteRange | bytes, ...]
@@ -170,6 +177,8 @@ class SendObject(msgspec.Struct, frozen=True, kw_only=True):
         if answer.length <= AT_ONCE_BYTES:
             reads = _reads(answer.pieces, AT_ONCE_BYTES)
             body = b"".join([await read.perform(opened) for read in reads])
+            if answer.is_whole:
+                self.bodies.read(self.chosen, body)
             await _start(send, answer.status, answer.headers)
             await _end(send, body)
             return
@@ -214,6 +223,7 @@ class _Answer(msgspec.Struct, frozen=True):
     headers: Headers
     pieces: tuple[ByteRange | bytes, ...]
     length: int
+    is_whole: bool = False
 
 
 def _content_range(part: ByteRange, size: int) -> bytes:

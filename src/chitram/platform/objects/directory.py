@@ -15,7 +15,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from chitram.platform.objects.base import ObjectStat, is_segment
-from chitram.platform.objects.nowait import READ_FILE, open_cached, tells_what_is_cached
+from chitram.platform.objects.nowait import NOWAIT, READ_FILE, open_cached, tells_what_is_cached
 
 T = TypeVar("T")
 
@@ -79,13 +79,15 @@ class File:
 
     def read_cached(self, offset: int, length: int) -> bytes | None:
         """Do as `read` if the bytes are all in the page cache, else return None at once."""
+        if NOWAIT is None:
+            return None
         # What is read into this becomes its value without being copied.
         buffer = io.BytesIO()
         buffer.seek(length - 1)
         buffer.write(b"\0")
         try:
             with buffer.getbuffer() as view:
-                read = os.preadv(self._descriptor, [view], offset, os.RWF_NOWAIT)
+                read = os.preadv(self._descriptor, [view], offset, NOWAIT)
         except OSError:  # nothing is cached, or this file system cannot say
             return None
         return buffer.getvalue() if read == length else None

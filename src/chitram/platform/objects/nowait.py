@@ -7,6 +7,8 @@ import os
 
 # Opening something that is no regular file must not wait for its other end.
 READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Reads what is in the page cache; None where Python was built against a C library without the flag.
+NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 # linux/openat2.h and asm/unistd.h, where the number is one for all architectures but alpha.
 _OPENAT2 = 437
 _RESOLVE_CACHED = 0x20
@@ -40,8 +42,10 @@ def tells_what_is_cached(descriptor: int) -> bool:
 
     One that cannot, such as a network's, may ask its server even where nothing has to be looked up.
     """
+    if NOWAIT is None:
+        return False
     try:
-        os.preadv(descriptor, [bytearray(1)], 0, os.RWF_NOWAIT)
+        os.preadv(descriptor, [bytearray(1)], 0, NOWAIT)
     except BlockingIOError:
         return True
     except OSError:
