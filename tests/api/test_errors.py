@@ -55,6 +55,16 @@ async def test_every_refusal_has_the_one_format(
     assert answer.headers["x-request-id"]
 
 
+@pytest.mark.parametrize("path", [f"/api/v1/images/{ID}", f"/api/v1//images/{ID}", "/health", "/nowhere"])
+async def test_a_query_longer_than_any_that_means_anything_is_refused(api: Api, path: str) -> None:
+    longest = await api.client.get(f"{path}?{'a' * 4096}")
+    refused = await api.client.get(f"{path}?{'a' * 4097}")
+    assert longest.status_code in {200, 404}
+    assert (refused.status_code, refused.headers["cache-control"]) == (414, "no-store")
+    error = refused.json()["error"]
+    assert (error["code"], error["details"]) == ("QUERY_TOO_LONG", {"max_bytes": 4096})
+
+
 async def test_405_says_what_is_allowed(api: Api) -> None:
     answer = await api.client.put(UPLOAD)
     assert {method.strip() for method in answer.headers["allow"].split(",")} == {"POST", "OPTIONS"}

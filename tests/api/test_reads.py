@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
-from tests.support.api import Api
+from chitram.delivery.domain.links import SignedLinks
+from chitram.platform.signing import Signer
+from tests.api.conftest import StartApi
+from tests.support.accounts import Account, Accounts
+from tests.support.api import SECRET_KEY, Api
 from tests.support.photos import jpeg
 
 # Of every answer its own.
@@ -81,3 +86,65 @@ async def test_what_is_no_read_goes_its_own_way(api: Api, image_id: str) -> None
 async def test_a_host_that_is_none_is_refused(api: Api, image_id: str) -> None:
     answer: Any = await api.client.get(f"/api/v1/images/{image_id}", headers={"host": "a b"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "INVALID_REQUEST")
+
+
+def both(image_id: str, resource: str = "") -> tuple[str, str]:
+    """An address in its usual form, and in one that the framework answers."""
+    return f"/api/v1/images/{image_id}{resource}", f"/api/v1//images/{image_id}{resource}"
+
+
+async def private_image(api: Api, owner: Account) -> str:
+    uploaded = await api.client.post("/api/v1/images", content=jpeg(), headers=owner.headers)
+    image_id: str = uploaded.json()["id"]
+    address = f"/api/v1/images/{image_id}"
+    hidden = await api.client.patch(address, json={"visibility": "private"}, headers=owner.headers)
+    assert hidden.status_code == 200
+    return image_id
+
+
+async def test_a_private_image_is_seen_by_the_same_people_and_by_administrators_on_the_record(
+    api: Api,
+) -> None:
+    async with Accounts.of(api.database_url) as accounts:
+        owner, stranger = await accounts.somebody(), await accounts.somebody()
+        admin = await accounts.somebody(is_admin=True)
+        image_id = await private_image(api, owner)
+        for status, headers in (
+            (200, owner.headers),
+            (404, stranger.headers),
+            (404, {}),
+            (200, admin.headers),
+        ):
+            for resource in ("", "/file"):
+                usual, unusual = [
+                    await api.client.get(address, headers=headers) for address in both(image_id, resource)
+                ]
+                assert told(usual) == told(unusual)
+                assert usual.status_code == status
+        subject = f"image:{image_id}"
+        assert await accounts.audited(subject) == [(admin.id, "image.read")] * 4
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(60, 200), (-60, 404)])
+async def test_a_signed_link_opens_as_much_in_an_unusual_form(api: Api, seconds: int, status: int) -> None:
+    async with Accounts.of(api.database_url) as accounts:
+        image_id = await private_image(api, await accounts.somebody())
+    until = datetime.now(UTC) + timedelta(seconds=seconds)
+    links = SignedLinks(Signer((SECRET_KEY,), "image link"), "")
+    query = links.make(UUID(image_id), "", until)
+    usual, unusual = [await api.client.get(f"{address}{query}") for address in both(image_id, "/file")]
+    assert told(usual) == told(unusual)
+    assert usual.status_code == status
+    for address in both(image_id):
+        assert (await api.client.get(f"{address}{query}")).status_code == 404
+
+
+@pytest.mark.only_over("local", reason="limits do not depend on where images are kept")
+async def test_an_address_in_an_unusual_form_counts_and_tells_of_limits_alike(start_api: StartApi) -> None:
+    async with start_api(READS_PER_MINUTE=4) as limited:
+        addresses = both((await limited.uploaded(jpeg()))["id"])
+        answers = [await limited.client.get(address) for address in addresses * 3]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 429, 429]
+    left = [answer.headers["ratelimit"].split(";")[1] for answer in answers]
+    assert left == ["r=3", "r=2", "r=1", "r=0", "r=0", "r=0"]
+    assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"reads";q=4;w=60'}
