@@ -38,6 +38,16 @@ async def test_a_body_is_spooled_counted_and_hashed(tmp_path: Path) -> None:
         assert os.pread(spool.fileno(), 2000, 0) == body
 
 
+@pytest.mark.parametrize("length", [1000, len(LONG)])
+async def test_the_digest_of_a_body_is_told_whenever_it_is_asked_for(tmp_path: Path, length: int) -> None:
+    body = os.urandom(length)
+    with await read(sender(body), tmp_path, limit=length) as asked_twice:
+        assert asked_twice.sha256 == asked_twice.sha256 == hashlib.sha256(body).digest()
+    with await read(sender(body), tmp_path, limit=length) as closed_before:
+        pass
+    assert closed_before.sha256 == hashlib.sha256(body).digest()
+
+
 async def test_an_announced_length_over_the_limit_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     client = Sender([b"x"])
     with pytest.raises(FileTooLarge) as refusal:

@@ -50,3 +50,41 @@ async def test_what_many_commits_owe_waits_for_no_valkey_that_is_away(valkey_url
         job = await seen.dequeue(1)
         assert job is not None
         assert job.key == str(wanted.id)
+
+
+async def test_commits_that_follow_one_another_are_told_together_and_the_first_at_once(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{valkey_url.rpartition('/')[0]}/8"
+    async with make_valkey(Settings(valkey_url=url)) as client:
+        queues = JobQueues(client, KINDS)
+        told: list[list[OutboxEntry]] = []
+        changed = asyncio.Condition()
+        enqueue = queues.enqueue
+
+        async def watched(*entries: OutboxEntry) -> None:
+            await enqueue(*entries)
+            async with changed:
+                told.append(list(entries))
+                changed.notify_all()
+
+        monkeypatch.setattr(queues, "enqueue", watched)
+        # Longer than is waited here.
+        monkeypatch.setattr("chitram.platform.queue._GAP_SECONDS", 60.0)
+        relay = QueueRelay(queues, ValkeyGuard(client))
+        first, *rest = [entry() for _ in range(4)]
+        relay.notify([first])
+        async with asyncio.timeout(10):
+            await relay.drain()
+        assert told == [[first]]
+        monkeypatch.setattr("chitram.platform.queue._GAP_SECONDS", 1.5)
+        for each in rest:
+            relay.notify([each])
+            # The relay could run by now.
+            for _ in range(5):
+                await asyncio.sleep(0)
+        async with asyncio.timeout(10), changed:
+            await changed.wait_for(lambda: len(told) > 1)
+        assert told[1:] == [rest]
+        await relay.drain()
+        await client.flushdb()

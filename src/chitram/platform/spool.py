@@ -1,4 +1,4 @@
-"""Received bytes, on disk unless they are few, counted and hashed in the same pass."""
+"""Received bytes, on disk unless they are few; counted, and where they are many hashed, in the same pass."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ class Spool:
         self._file: IO[bytes] | None = None
         self._closed = False
         self._hash = hashlib.sha256()
+        # What stands in a file in memory, until somebody asks for the digest.
+        self._unhashed: bytes | bytearray = b""
         self._pending = bytearray()
         # A cancelled request may close the file while a thread still writes to its descriptor.
         self._in_use = threading.Lock()
@@ -72,7 +74,10 @@ class Spool:
         with self._in_use:
             if self._closed:
                 return
-            self._hash.update(buffer)
+            if self.size <= self._in_memory:
+                self._unhashed = buffer
+            else:
+                self._hash.update(buffer)
             view = memoryview(buffer)
             try:
                 file = self._file = self._file or self._open()
@@ -91,7 +96,9 @@ class Spool:
 
     @property
     def sha256(self) -> bytes:
-        """Digest of all bytes flushed so far."""
+        """Digest of all bytes flushed so far. Of a file in memory it is made when it is first asked for."""
+        unhashed, self._unhashed = self._unhashed, b""
+        self._hash.update(unhashed)
         return self._hash.digest()
 
     def fileno(self) -> int:

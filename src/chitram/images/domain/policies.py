@@ -9,6 +9,7 @@ from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
+from chitram.images.domain.content import Received
 from chitram.images.domain.errors import (
     ContentTypeMismatch,
     DeleteTokenRequired,
@@ -92,9 +93,9 @@ def check_options(visibility: Visibility, expires_in: int | None, *, owner_id: U
         )
 
 
-def check_digest(expected: bytes | None, received: bytes) -> None:
+def check_digest(expected: bytes | None, received: Received) -> None:
     """Compare the digest that the client sent, if any. Raises `DigestMismatch`."""
-    if expected is not None and not hmac.compare_digest(expected, received):
+    if expected is not None and not hmac.compare_digest(expected, received.sha256):
         raise DigestMismatch
 
 

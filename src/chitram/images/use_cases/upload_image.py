@@ -120,7 +120,7 @@ class UploadImage:
 
     async def __call__(self, command: UploadCommand) -> UploadedImage:
         check_options(command.visibility, command.expires_in, owner_id=command.principal.user_id)
-        check_digest(command.expected_digest, command.received.sha256)
+        check_digest(command.expected_digest, command.received)
         inspection = await self._inspector.inspect(command.received)
         check_declared_type(command.declared_type, inspection.format)
         token = (None, None) if command.principal.user_id else new_token()

@@ -22,8 +22,10 @@ class UploadOnce:
         self._once = once
 
     async def __call__(self, command: UploadCommand, key: IdempotencyKey | None) -> UploadedImage:
+        if key is None:
+            return await self._upload_image(command)
         # What was garbled on its way is that, and no other request under the same key.
-        check_digest(command.expected_digest, command.received.sha256)
+        check_digest(command.expected_digest, command.received)
 
         async def upload(held: HeldKey | None) -> UploadedImage:
             return await self._upload_image(msgspec.structs.replace(command, held_key=held))

@@ -21,8 +21,7 @@ class ReadOnlySpool:
     """
 
     file: IO[bytes]
-    size: int
-    sha256: bytes
+    received: Received
 
     @classmethod
     def of(cls, received: Received) -> Self:
@@ -34,7 +33,15 @@ class ReadOnlySpool:
         if os.fstat(file.fileno()).st_size < received.size:
             file.close()
             raise StorageUnavailable("The spooled upload is shorter than what was received.")
-        return cls(file, received.size, received.sha256)
+        return cls(file, received)
+
+    @property
+    def size(self) -> int:
+        return self.received.size
+
+    @property
+    def sha256(self) -> bytes:
+        return self.received.sha256
 
     def fileno(self) -> int:
         return self.file.fileno()
