@@ -80,7 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     secret_keys: tuple[Annotated[str, msgspec.Meta(min_length=32)], ...] = ()
     direct_upload_seconds: Annotated[int, msgspec.Meta(ge=10, le=86_400)] = 900
 
-    upload_concurrency: Annotated[int, msgspec.Meta(ge=1, le=512)] = 16
+    upload_concurrency: Annotated[int, msgspec.Meta(ge=1, le=512)] = 32
     upload_queue: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 64
     upload_wait_seconds: Seconds = 20.0
     upload_body_seconds: Seconds = 60.0
