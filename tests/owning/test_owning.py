@@ -95,13 +95,13 @@ async def test_an_image_that_has_expired_is_listed_no_more(house: House) -> None
     "query",
     [
         *("limit=0", "limit=101", "limit=-1", "limit=x", "limit=", "limit=1.5"),
-        *(f"limit={'9' * 5000}", "limit=%D9%A3", "visibility=secret", "visibility="),
+        *(f"limit={'9' * 4000}", "limit=%D9%A3", "visibility=secret", "visibility="),
         *("content_type=image/gif", "content_type=", "created_after=yesterday", "created_after="),
         *("created_after=2026-11-22", "created_after=2026-11-22T10:00:00", "created_before=1763800000"),
         *("created_after=0001-01-01T00:00:00%2B23:59", "created_before=9999-12-31T23:59:59-23:59"),
         *(f"created_after={'2' * 60}", "created_after=2026-02-30T00:00:00Z", "all_owners=perhaps"),
         *("owner_id=me", "owner_id=", "all_owners=true&owner_id=01a20406-66a0-711c-ab4d-9b7193034690"),
-        *("cursor=", "cursor=x", "cursor=%FF", f"cursor={'A' * 65}", f"cursor={'A' * 30_000}"),
+        *("cursor=", "cursor=x", "cursor=%FF", f"cursor={'A' * 65}", f"cursor={'A' * 4000}"),
     ],
     ids=range(30),
 )
