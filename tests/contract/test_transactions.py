@@ -690,7 +690,12 @@ async def test_finds_blobs_of_which_not_all_was_tried_by_todays_recipes(transact
     for blob in (old, new, half, dying):
         await keep(transactions, blob)
     async with transactions.begin() as transaction:
-        for blob, thumbnails, optimised in ((old, 0, 1), (new, 1, 1), (half, 1, None)):
+        today, best = THUMBNAILS.recipe, OPTIMISED.recipe
+        for blob, thumbnails, optimised in (
+            (old, today - 1, best),
+            (new, today, best),
+            (half, today, None),
+        ):
             await transaction.blobs.set_recipe(blob.id, RenditionSort.THUMBNAILS, thumbnails)
             await transaction.blobs.set_recipe(blob.id, RenditionSort.OPTIMISED, optimised)
         await transaction.blobs.mark_deleting(dying.id)

@@ -15,8 +15,14 @@ from sqlalchemy import update
 
 from chitram.accounts.public import ANONYMOUS
 from chitram.images.adapters.blob_store import ObjectBlobStore
-from chitram.images.domain.keys import blob_key, renditions_prefix
-from chitram.images.domain.rendition import THUMBNAIL_SIDES, Rendition
+from chitram.images.domain.keys import blob_key, rendition_name, renditions_prefix
+from chitram.images.domain.rendition import (
+    THUMBNAIL_SIDES,
+    THUMBNAILS_RECIPE,
+    Rendition,
+    RenditionKind,
+    recipe_of,
+)
 from chitram.images.domain.work import (
     BLOB_ID,
     CLEAR_RENDITIONS,
@@ -155,7 +161,7 @@ class Site:
 
     def complete(self, *blob_ids: UUID) -> set[str]:
         """Keys of all objects of blobs that are ready and optimised."""
-        names = [f"{kind.value}-1" for kind in (*THUMBNAIL_SIDES, *self.renderer.worth)]
+        names = [rendition_name(kind, recipe_of(kind)) for kind in (*THUMBNAIL_SIDES, *self.renderer.worth)]
         made = {f"{renditions_prefix(blob_id)}{name}" for blob_id in blob_ids for name in names}
         return made | set(map(blob_key, blob_ids))
 
@@ -231,7 +237,7 @@ async def test_a_move_has_those_made_again_that_are_lost_or_damaged(site: Site) 
     uploaded = await site.take(b"picture")
     await site.finish()
     folder = site.folder / "a" / renditions_prefix(uploaded.blob.id)
-    (folder / "small-1").unlink()
+    (folder / rendition_name(RenditionKind.SMALL, THUMBNAILS_RECIPE)).unlink()
     (folder / "optimised-1").write_bytes(b"damaged")
     assert (await site.move(MoveCommand("a", "b"))).moved == 1
     assert await site.owed() == [DROP_COPY, REMAKE_RENDITIONS, REOPTIMISE]

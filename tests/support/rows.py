@@ -11,6 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
+from chitram.images.domain.rendition import OPTIMISED_RECIPE, THUMBNAILS_RECIPE
 from chitram.kernel.ids import new_id
 
 
@@ -38,8 +39,11 @@ async def make_images(
         await connection.executemany(
             "INSERT INTO blobs (id, sha256, byte_size, format, width, height, shard, state,"
             "                   processing, thumbnails_recipe, optimised_recipe)"
-            " VALUES ($1, $2, 1000, 'jpeg', 64, 48, $3, 'live', 'ready', 1, 1)",
-            [(blob_id, secrets.token_bytes(32), shard) for blob_id in blob_ids],
+            " VALUES ($1, $2, 1000, 'jpeg', 64, 48, $3, 'live', 'ready', $4, $5)",
+            [
+                (blob_id, secrets.token_bytes(32), shard, THUMBNAILS_RECIPE, OPTIMISED_RECIPE)
+                for blob_id in blob_ids
+            ],
         )
         await connection.executemany(
             "INSERT INTO images"

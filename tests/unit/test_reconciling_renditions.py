@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
+from chitram.images.domain.keys import rendition_name
 from chitram.images.domain.rendition import RenditionKind, RenditionSort
 from chitram.images.domain.work import (
     BLOB_ID,
@@ -93,14 +94,15 @@ async def test_young_renditions_are_left_alone() -> None:
 async def test_thumbnails_that_are_gone_are_made_again() -> None:
     house = ReconcilingHouse()
     blob_id = await house.ready()
-    del house.store.made[blob_id, "medium-1"]
+    medium = rendition_name(RenditionKind.MEDIUM, RenditionSort.THUMBNAILS.recipe)
+    del house.store.made[blob_id, medium]
     assert (await house.reconcile(ReconcileCommand(HOUR))).lacking == [blob_id]
     assert house.kinds_owed() == []
     assert (await house.reconcile(APPLY)).lacking == [blob_id]
     await house.reconcile(APPLY)
     assert house.kinds_owed() == [REMAKE_RENDITIONS]
     await house.make(house.command(REMAKE_RENDITIONS))
-    assert (blob_id, "medium-1") in house.store.made
+    assert (blob_id, medium) in house.store.made
     assert house.kinds_owed() == []
     assert (await house.reconcile(APPLY)).lacking == []
 

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from chitram.accounts.public import ANONYMOUS
+from chitram.images.domain.keys import rendition_name
 from chitram.images.domain.rendition import (
     OPTIMISED_KINDS,
     OPTIMISED_MAX_PIXELS,
@@ -116,9 +117,15 @@ async def test_makes_three_thumbnails_and_owes_the_rest() -> None:
     await house.make(house.command(MAKE_RENDITIONS))
     tables = house.database.tables
     blob = tables.blobs[uploaded.blob.id]
-    assert (blob.processing, blob.thumbnails_recipe, blob.optimised) == (Processing.READY, 1, False)
+    assert (blob.processing, blob.thumbnails_recipe, blob.optimised) == (
+        Processing.READY,
+        THUMBNAILS.recipe,
+        False,
+    )
     assert {kind for _, kind in tables.renditions} == set(THUMBNAIL_SIDES)
-    assert set(house.store.made) == {(blob.id, f"{kind.value}-1") for kind in THUMBNAIL_SIDES}
+    assert set(house.store.made) == {
+        (blob.id, rendition_name(kind, THUMBNAILS.recipe)) for kind in THUMBNAIL_SIDES
+    }
     assert list(tables.outbox.values()) == [(OPTIMISE, {BLOB_ID: str(blob.id)})]
     assert tables.verified[blob.id] == (house.clock.now(), None)
 
@@ -304,6 +311,7 @@ async def test_a_newer_recipe_takes_the_place_of_the_older_whose_objects_go_late
 ) -> None:
     house = MakingHouse()
     uploaded = await house.take()
+    monkeypatch.setattr("chitram.images.domain.rendition.THUMBNAILS_RECIPE", 1)
     await house.make(house.command(MAKE_RENDITIONS))
     monkeypatch.setattr("chitram.images.domain.rendition.THUMBNAILS_RECIPE", 2)
     again = RenditionCommand(uuid4(), uploaded.blob.id)
@@ -369,7 +377,7 @@ async def test_a_blob_whose_attempts_are_used_up_has_failed_until_it_is_tried_ag
     blob_id = uploaded.blob.id
     await house.give_up(blob_id, THUMBNAILS)
     blob = house.database.tables.blobs[blob_id]
-    assert (blob.processing, blob.thumbnails_recipe) == (Processing.FAILED, 1)
+    assert (blob.processing, blob.thumbnails_recipe) == (Processing.FAILED, THUMBNAILS.recipe)
     assert house.caches.invalidated == [(uploaded.image.id, 2)]
     await house.give_up.revive(blob_id, THUMBNAILS)
     assert house.database.tables.blobs[blob_id].processing is Processing.PENDING

@@ -52,7 +52,9 @@ async def test_thumbnails_of_an_older_recipe_are_owed_once_and_are_shown_until_t
 ) -> None:
     house = UpkeepHouse()
     blob_id = await house.ready()
-    monkeypatch.setattr("chitram.images.domain.rendition.THUMBNAILS_RECIPE", 2)
+    monkeypatch.setattr(
+        "chitram.images.domain.rendition.THUMBNAILS_RECIPE", RenditionSort.THUMBNAILS.recipe + 1
+    )
     assert [await house.remake(), await house.remake()] == [1, 0]
     assert house.kinds_owed() == [REMAKE_RENDITIONS]
     assert house.database.tables.blobs[blob_id].processing is Processing.READY

@@ -14,7 +14,7 @@ from dishka import AsyncContainer
 from chitram.accounts.public import ANONYMOUS
 from chitram.delivery.ports import ImageReads
 from chitram.images.domain.keys import blob_key, rendition_key
-from chitram.images.domain.rendition import RenditionKind
+from chitram.images.domain.rendition import THUMBNAILS_RECIPE, RenditionKind
 from chitram.images.domain.work import DELETE_BLOB, MAKE_RENDITIONS, OPTIMISE, PURGE_IMAGE
 from chitram.images.use_cases.delete_image import DeleteCommand, DeleteImage
 from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage
@@ -103,7 +103,7 @@ async def test_an_image_is_shown_with_all_that_belongs_to_it(site: Site) -> None
         f"blob: {uploaded.blob.id}, live, in local, shown by images: 1, processing: ready"
     )
     assert [line.strip() for line in lines[2:5]] == [
-        f"rendition: {kind}-1" for kind in ("large", "medium", "small")
+        f"rendition: {kind}-{THUMBNAILS_RECIPE}" for kind in ("large", "medium", "small")
     ]
     assert starts(lines[5:10]) == ["object in local"] * 4 + ["owed"]
     assert f"owed: {OPTIMISE}" in lines[9]

@@ -42,7 +42,7 @@ OPTIMISED_KINDS: Final = (RenditionKind.OPTIMISED, RenditionKind.OPTIMISED_WEBP)
 # Pictures of more pixels get no optimised rendition.
 OPTIMISED_MAX_PIXELS: Final = 16_000_000
 # Raised whenever the same original would give other bytes: what older recipes made is made again.
-THUMBNAILS_RECIPE: Final = 1
+THUMBNAILS_RECIPE: Final = 2
 OPTIMISED_RECIPE: Final = 1
 
 

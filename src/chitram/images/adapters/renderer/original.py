@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import simplejpeg
@@ -22,9 +22,13 @@ _ = TiffImagePlugin
 Image.MAX_IMAGE_PIXELS = None
 PngImagePlugin.MAX_TEXT_CHUNK = MAX_INFLATED_BYTES + 1
 
-# Decoding at N/8 of the size and averaging leave at least this many times the pixels that are asked
-# for along each side: what is left to shrink is left to a better filter.
+# Averaging leaves at least this many times the pixels that are asked for along each side: what is left
+# to shrink is left to a better filter.
 OVERSAMPLING = 2
+# Decoding at N/8 of the size, which blurs less than averaging, leaves this many in hundredths.
+# Photographs lose 0.0016 of SSIM at most against twice the pixels; at 125 they lose 0.0035, and 7 %
+# of what a Laplacian finds.
+_DECODED_PERCENT = 150
 # What is converted and averaged at a time, so that no second copy of a large picture is ever held.
 _TILE_PIXELS = 1 << 20
 _TILE_COLUMNS = 4096
@@ -46,6 +50,19 @@ _READERS: dict[ImageFormat, Callable[[Any], ImageFile.ImageFile]] = {
 Size = tuple[int, int]
 Box = tuple[int, int, int, int]
 Crop = Callable[[Box], Image.Image]
+# N of the sizes, in eighths, that JPEG can be decoded at.
+_EIGHTHS = range(8, 0, -1)
+
+
+class Shrunk(NamedTuple):
+    """A picture, and how far the original reaches in it: scaled sides are rounded up.
+
+    Stretched over what was rounded up, a thumbnail would be off by up to half a pixel at its far edges,
+    which costs 0.023 of SSIM.
+    """
+
+    image: Image.Image
+    extent: tuple[float, float]
 
 
 class Original:
@@ -91,21 +108,32 @@ class Original:
             abs(one - other) < _SAME for one, other in zip(told, (_GAMMA, *_CHROMATICITY), strict=True)
         )
 
-    def shrunk(self, wanted: Size) -> Image.Image:
+    def shrunk(self, wanted: Size) -> Shrunk:
         """Decode to a picture that oversamples `wanted`, or is `wanted` where that is the full size.
 
         Its mode is L, RGB, LA, RGBA or CMYK. Raises what the libraries raise.
         """
         if not self.is_jpeg:
             crop = self._extreme_png() if is_extreme(self.size) else self._decoded_png()
-            return self._reduced(self.size, crop, _factors(self.size, wanted))
+            factors = _factors(self.size, wanted)
+            return Shrunk(self._reduced(self.size, crop, factors), _divided(self.size, factors))
         image = self._decoded_jpeg(wanted)
-        factors = _factors(image.size, wanted)
-        return image if factors == (1, 1) else self._reduced(image.size, image.crop, factors)
+        factors, extent = _factors(image.size, wanted), self._extent(image.size)
+        if factors == (1, 1):
+            return Shrunk(image, extent)
+        return Shrunk(self._reduced(image.size, image.crop, factors), _divided(extent, factors))
 
     def whole(self) -> Image.Image:
         """Decode at full size, to the same modes as `shrunk`."""
-        return self.shrunk(self.size)
+        return self.shrunk(self.size).image
+
+    def _extent(self, decoded: Size) -> tuple[float, float]:
+        """How far the picture reaches in what a decoder has made of it at N/8 of its size."""
+        width, height = self.size
+        for number in _EIGHTHS:
+            if decoded == (-(-width * number // 8), -(-height * number // 8)):
+                return width * number / 8, height * number / 8
+        raise ValueError(f"the picture was decoded at {decoded}")
 
     def _decoded_jpeg(self, wanted: Size) -> Image.Image:
         """Decode at the least N/8 of the size that is enough.
@@ -113,7 +141,10 @@ class Original:
         Four inks are taken as inverted, with Adobe's marker or without, as every browser does.
         """
         mode = self._image.mode
-        least = [min(full, OVERSAMPLING * need) for full, need in zip(self.size, wanted, strict=True)]
+        least = [
+            min(full, -(-_DECODED_PERCENT * need // 100))
+            for full, need in zip(self.size, wanted, strict=True)
+        ]
         try:
             samples = simplejpeg.decode_jpeg(
                 self._data,
@@ -220,6 +251,10 @@ def _factors(full: Size, wanted: Size) -> Size:
     """How many pixels may be averaged along each side, so that enough are left."""
     columns, rows = (max(1, side // (OVERSAMPLING * need)) for side, need in zip(full, wanted, strict=True))
     return columns, rows
+
+
+def _divided(extent: tuple[float, float], factors: Size) -> tuple[float, float]:
+    return extent[0] / factors[0], extent[1] / factors[1]
 
 
 def _tiles(size: Size, factors: Size) -> Iterator[Box]:
