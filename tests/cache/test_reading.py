@@ -21,6 +21,7 @@ from chitram.platform.shared_cache.entries import LOOK_SECONDS, Known, Turn
 from chitram.platform.shared_cache.epoch import FRESH_SECONDS
 from tests.support.caches import LIFE_SECONDS, CacheProcess, Rows, a_view
 from tests.support.proxy import Mode, Proxy
+from tests.support.waiting import until
 
 
 async def test_the_first_read_asks_the_database_and_the_next_the_memory(
@@ -61,6 +62,80 @@ async def test_the_memory_lasts_less_than_a_second(here: CacheProcess, rows: Row
     await here.sees(image_id)
     assert here.entries.get(image_id, began) is not None
     assert here.entries.get(image_id, began + FRESH_SECONDS) is None
+
+
+AHEAD = "chitram.delivery.adapters.metadata_cache.images.AHEAD_SECONDS"
+
+
+async def about_to_end(process: CacheProcess, image_id: UUID, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Have a process remember an image which it will soon have to ask for again; gives the end of that."""
+    monkeypatch.setattr(AHEAD, FRESH_SECONDS)
+    read_at, _ = time.monotonic(), await process.sees(image_id)
+    await process.epoch.read()
+    return read_at + FRESH_SECONDS
+
+
+async def test_what_is_still_asked_for_is_loaded_again_before_it_ends(
+    here: CacheProcess, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = rows.add()
+    end = await about_to_end(here, image_id, monkeypatch)
+    assert await asyncio.gather(*(here.sees(image_id) for _ in range(50))) == [rows.views[image_id]] * 50
+    assert here.counts.local_hits == 50
+
+    async def lasts_longer() -> bool:
+        return here.entries.get(image_id, end) is not None
+
+    await until(lasts_longer)
+    assert (rows.asked, here.counts.loads, here.counts.shared_hits) == (1, 1, 0)
+
+
+async def test_what_cannot_be_loaded_again_is_remembered_to_its_end(
+    here: CacheProcess, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = rows.add()
+    end = await about_to_end(here, image_id, monkeypatch)
+    await here.client.flushdb()
+    rows.away = True
+    assert await here.sees(image_id) == rows.views[image_id]
+
+    async def was_tried() -> bool:
+        return here.entries.running(image_id, time.monotonic()) is None
+
+    await until(was_tried)
+    assert rows.asked == 2
+    assert here.entries.get(image_id, end) is None
+    with pytest.raises(DatabaseUnavailable):
+        here.entries.clear()
+        await here.sees(image_id)
+
+
+async def test_what_would_be_no_fresher_is_not_loaded_again(
+    here: CacheProcess, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = rows.add()
+    await here.sees(image_id)
+    monkeypatch.setattr(AHEAD, FRESH_SECONDS)
+    await here.sees(image_id)
+    assert here.entries.running(image_id, time.monotonic()) is None
+    monkeypatch.setattr(here.epoch, "_read_at", time.monotonic() - FRESH_SECONDS)
+    await here.sees(image_id)
+    assert here.entries.running(image_id, time.monotonic()) is None
+
+
+async def test_what_was_being_loaded_again_as_it_changed_is_not_remembered(
+    here: CacheProcess, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = rows.add()
+    await about_to_end(here, image_id, monkeypatch)
+    await here.client.flushdb()
+    with rows.held():
+        await here.sees(image_id)
+        await rows.waiting.wait()
+        changed = rows.change(image_id, visibility="private")
+        assert await here.caches.invalidate(image_id, changed.version)
+    assert await here.sees(image_id) == changed
+    assert await here.sees(image_id) == changed
 
 
 @pytest.mark.parametrize(
@@ -293,7 +368,7 @@ def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
         entries.begin(image_id, load)
         entries.finish(image_id, load, None)
     assert len(entries) == 3
-    assert [entries.get(image_id, 0) for image_id in ids] == [None, None, (None,), (None,), (None,)]
+    assert [entries.get(image_id, 0) for image_id in ids] == [None, None, *[(None, 10)] * 3]
 
 
 async def test_the_encoded_body_is_that_of_the_image(here: CacheProcess, rows: Rows) -> None:

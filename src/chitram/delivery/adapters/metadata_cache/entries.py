@@ -49,12 +49,12 @@ class LocalEntries:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, image_id: UUID, now: float) -> tuple[ReadImage | None] | None:
-        """What is remembered, in a tuple, for that may be that there is no such image."""
+    def get(self, image_id: UUID, now: float) -> tuple[ReadImage | None, float] | None:
+        """What is remembered, which may be that there is no such image, and until when."""
         entry = self._entries.get(image_id)
         if entry is None or entry[1] <= now:
             return None
-        return entry[:1]
+        return entry
 
     def running(self, image_id: UUID, now: float) -> Load | None:
         """A load whose result a request of now may be answered with."""

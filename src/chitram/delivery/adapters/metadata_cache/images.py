@@ -14,6 +14,10 @@ from chitram.images.public import ImageQueries, ImageView
 from chitram.platform.shared_cache.epoch import FRESH_SECONDS, KnownEpoch
 from chitram.platform.shared_cache.reading import SharedReads
 
+# What is still asked for this long before it ends is asked for again meanwhile, so that a crowd does
+# not wait for it: a look at Valkey takes several turns of a busy event loop.
+AHEAD_SECONDS = 0.5
+
 
 class CachedImages:
     """`ImageReads` through the caches."""
@@ -31,16 +35,20 @@ class CachedImages:
         self._shared = SharedReads(shared, statistics.counts)
         self._epoch = epoch
         self._statistics = statistics
+        self._running: set[asyncio.Task[Found]] = set()
 
     async def find(self, image_id: UUID) -> Found:
         now = time.monotonic()
         counts = self._statistics.counts
         if entry := self._entries.get(image_id, now):
-            if entry[0] is None:
+            image, fresh_until = entry
+            if fresh_until - now < AHEAD_SECONDS:
+                self._renew(image_id, now, fresh_until)
+            if image is None:
                 counts.local_missing += 1
             else:
                 counts.local_hits += 1
-            return entry[0], XCache.HIT
+            return image, XCache.HIT
         load = self._entries.running(image_id, now)
         if load is None:
             if found := await self._peek(image_id, now):
@@ -56,6 +64,14 @@ class CachedImages:
         else:
             self._count_shared(found[0])
         return found
+
+    def _renew(self, image_id: UUID, now: float, fresh_until: float) -> None:
+        """Load again what is remembered, unless that is under way or would be no fresher."""
+        reading = self._epoch.reading(now)
+        if reading is None or reading[1] + FRESH_SECONDS <= fresh_until:
+            return
+        if self._entries.running(image_id, now) is None:
+            self._begin(image_id, now)
 
     async def _peek(self, image_id: UUID, now: float) -> Found | None:
         """What Valkey knows, asked for by each request itself: that takes less than to share it."""
@@ -85,7 +101,9 @@ class CachedImages:
         load = Load(since + FRESH_SECONDS)
         self._entries.begin(image_id, load)
         load.task = asyncio.create_task(self._run(image_id, load, epoch))
-        load.task.add_done_callback(_look_at_error)
+        # Nobody may be waiting for it, and the loop alone would let it be collected.
+        self._running.add(load.task)
+        load.task.add_done_callback(self._ended)
         return load
 
     async def _run(self, image_id: UUID, load: Load, epoch: int | None) -> Found:
@@ -96,6 +114,12 @@ class CachedImages:
             raise
         self._entries.finish(image_id, load, found[0])
         return found
+
+    def _ended(self, task: asyncio.Task[Found]) -> None:
+        """Those who wait get the error; when nobody does, nobody needs to hear of it."""
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def _load(self, image_id: UUID, epoch: int | None) -> Found:
         view, known = await self._shared.load(image_id, epoch, lambda: self._queries.find(image_id))
@@ -114,9 +138,3 @@ class DirectImages:
 
 def _read(view: ImageView | None) -> ReadImage | None:
     return ReadImage(view) if view else None
-
-
-def _look_at_error(task: asyncio.Task[Found]) -> None:
-    """Those who wait get the error; when nobody does, nobody needs to hear of it."""
-    if not task.cancelled():
-        task.exception()
