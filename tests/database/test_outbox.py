@@ -54,7 +54,7 @@ class Jobs:
         self.database = database
         self.work = Work()
         self.runner = OutboxRunner(
-            lambda: SqlUnitOfWork(database.sessions, database.relay), database.reader, [self.work]
+            lambda: SqlUnitOfWork(database.sessions, database.relay), database.statements, [self.work]
         )
 
     async def attempt(self, entry_id: UUID) -> None:
@@ -223,7 +223,7 @@ async def test_a_job_that_takes_too_long_has_failed(database: Database) -> None:
 
     entry_id = await add(database)
     runner = OutboxRunner(
-        lambda: SqlUnitOfWork(database.sessions, database.relay), database.reader, [Hanging()]
+        lambda: SqlUnitOfWork(database.sessions, database.relay), database.statements, [Hanging()]
     )
     await runner.run({}, entry_id=str(entry_id))
     async with database.transactions.begin() as transaction:
@@ -273,9 +273,9 @@ async def test_nobody_begins_what_another_is_at_until_that_one_is_not_heard_of_a
     database: Database,
 ) -> None:
     entry_id, one, other = await add(database), uuid4(), uuid4()
-    assert await take(database.reader, one, entry_id, [KIND]) is not None
+    assert await take(database.statements, one, entry_id, [KIND]) is not None
     assert await due(database) == []
-    assert await take(database.reader, other, entry_id, [KIND]) is None
+    assert await take(database.statements, other, entry_id, [KIND]) is None
     async with database.transactions.begin() as transaction:
         assert await under_way(transaction.session, [entry_id]) == {entry_id}
     await let_leases_run_out(database)
@@ -288,7 +288,7 @@ async def test_nobody_begins_what_another_is_at_until_that_one_is_not_heard_of_a
         assert await under_way(transaction.session, [entry_id]) == {entry_id}
         await transaction.commit()
     await let_leases_run_out(database)
-    assert await take(database.reader, other, entry_id, [KIND]) is not None
+    assert await take(database.statements, other, entry_id, [KIND]) is not None
     async with database.transactions.begin() as transaction:
         await Attempts(transaction.session, one).hand_back(entry_id)
         assert await under_way(transaction.session, [entry_id]) == {entry_id}
@@ -312,7 +312,9 @@ async def test_what_a_worker_is_at_is_renewed_and_handed_back_when_it_stops(data
             await asyncio.Event().wait()
 
     entry_id = await add(database)
-    runner = OutboxRunner(lambda: SqlUnitOfWork(database.sessions, database.relay), database.reader, [Slow()])
+    runner = OutboxRunner(
+        lambda: SqlUnitOfWork(database.sessions, database.relay), database.statements, [Slow()]
+    )
     running = asyncio.create_task(runner.run({}, entry_id=str(entry_id)))
     await started.wait()
     await let_leases_run_out(database)

@@ -16,6 +16,7 @@ from chitram.images.adapters.postgres.first_images import STATEMENTS
 from chitram.images.adapters.postgres.queries import PostgresImageQueries
 from chitram.images.adapters.postgres.unit_of_work import PostgresTransactions
 from chitram.images.ports import Transactions
+from chitram.platform.attempts import TAKE
 from chitram.platform.database import Reader, make_engine, make_reader
 from chitram.platform.outbox import OutboxEntry, OutboxRow
 from chitram.platform.settings import Settings
@@ -55,7 +56,7 @@ class Database:
             engine,
             await make_reader(settings),
             async_sessionmaker(engine, expire_on_commit=False, autoflush=False),
-            Statements(settings, STATEMENTS, size=4),
+            Statements(settings, [*STATEMENTS, TAKE], size=4),
             RecordingRelay(),
         )
 

@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import event
 
 from chitram.images.adapters.postgres.first_images import STATEMENTS
+from chitram.platform.attempts import TAKE
 from chitram.platform.database import Reader
 from chitram.platform.settings import Settings
 from chitram.platform.statements import Session, Statements
@@ -105,7 +106,7 @@ class _ExplainedReader(Reader):
 
 class _ExplainedStatements(Statements):
     def __init__(self, url: str, plans: Plans) -> None:
-        super().__init__(Settings(database_url=url), STATEMENTS, size=1)
+        super().__init__(Settings(database_url=url), [*STATEMENTS, TAKE], size=1)
         self._plans = plans
 
     async def _session(self) -> Session:

@@ -87,7 +87,7 @@ async def test_what_a_dead_worker_was_at_is_handed_over_by_the_first_sweep_after
     entry_id = await house.add()
     await house.sweep()
     assert await house.queue.dequeue() is not None
-    assert await take(house.database.reader, uuid4(), entry_id, [KIND]) is not None
+    assert await take(house.database.statements, uuid4(), entry_id, [KIND]) is not None
     assert await house.sweep() == 0
     await house.execute("UPDATE outbox SET leased_until = now() - interval '1 s'")
     assert await house.sweep() == 1
@@ -162,7 +162,7 @@ async def test_what_failed_before_the_sweep_could_say_that_it_is_in_the_queue_is
 ) -> None:
     entry_id = await house.add()
     worker = uuid4()
-    assert await take(house.database.reader, worker, entry_id, [KIND]) is not None
+    assert await take(house.database.statements, worker, entry_id, [KIND]) is not None
     async with house.database.transactions.begin() as transaction:
         await Attempts(transaction.session, worker).failed(entry_id, "no", counts=True)
         await transaction.outbox.mark_enqueued([entry_id])

@@ -78,6 +78,7 @@ from chitram.images.use_cases.upload_once import UploadOnce
 from chitram.images.use_cases.verify_blob import VerifyBlob
 from chitram.images.use_cases.verify_image import VerifyImage
 from chitram.kernel.clock import Clock
+from chitram.platform.attempts import TAKE
 from chitram.platform.database import Reader
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.outbox import Relay
@@ -104,7 +105,7 @@ class ImagesAdapters(Provider):
 
     @provide
     async def statements(self, settings: Settings) -> AsyncIterator[Statements]:
-        statements = Statements(settings, STATEMENTS, size=statement_connections(settings))
+        statements = Statements(settings, [*STATEMENTS, TAKE], size=statement_connections(settings))
         yield statements
         await statements.aclose()
 

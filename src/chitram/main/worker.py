@@ -20,7 +20,7 @@ from chitram.main.rounds import make_rounds
 from chitram.main.stores import require_stores
 from chitram.platform.attempts import LEASE
 from chitram.platform.background import OutboxRunner
-from chitram.platform.database import Reader, SqlUnitOfWork
+from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.logging import configure_logging
 from chitram.platform.loops import repeat
 from chitram.platform.outbox import Relay
@@ -29,6 +29,7 @@ from chitram.platform.queue_worker import DEQUEUE_SECONDS, QueueWorker, is_no_ou
 from chitram.platform.schedule import Schedule
 from chitram.platform.settings import Settings, renderer_count
 from chitram.platform.spool import make_spool
+from chitram.platform.statements import Statements
 from chitram.platform.sweep import Sweep
 from chitram.platform.valkey import make_valkey
 
@@ -72,7 +73,7 @@ async def _work(
         return SqlUnitOfWork(sessions, relay)
 
     jobs = [await container.get(job) for job in JOBS]
-    runner = OutboxRunner(begin, await container.get(Reader), jobs)
+    runner = OutboxRunner(begin, await container.get(Statements), jobs)
     rounds = await make_rounds(container, Sweep(begin, await container.get(JobQueues)))
     schedule = Schedule(begin, rounds, runner.worker)
     ended = asyncio.Event()
@@ -101,8 +102,8 @@ async def _work(
 def _queue_workers(queues: JobQueues, runner: OutboxRunner, renderers: int) -> list[QueueWorker]:
     """A worker for each queue. What nobody waits for gives way to what somebody does."""
     urgent = QueueWorker(queues[QueueName.URGENT], runner, _URGENT_JOBS)
-    # One more than can be rendered at once: it fetches its original meanwhile.
-    thumbnails = QueueWorker(queues[QueueName.THUMBNAILS], runner, renderers + 1)
+    # More than can be rendered at once: one fetches its original meanwhile, one puts what was made of it.
+    thumbnails = QueueWorker(queues[QueueName.THUMBNAILS], runner, renderers + 2)
     optimise = QueueWorker(queues[QueueName.OPTIMISE], runner, 1, after=[thumbnails])
     upkeep = QueueWorker(queues[QueueName.UPKEEP], runner, 1, after=[thumbnails, optimise])
     return [urgent, thumbnails, optimise, upkeep]

@@ -11,8 +11,8 @@ import msgspec
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chitram.platform.database import Reader
 from chitram.platform.outbox import OutboxEntry, OutboxRow, unlocked
+from chitram.platform.statements import Statement, Statements
 
 # A worker that has not been heard of for this long is dead. It says every third of that that it is not.
 LEASE = timedelta(seconds=10)
@@ -21,21 +21,26 @@ _LONGEST_BACKOFF_SECONDS = 600
 _ERROR_CHARACTERS = 2000
 
 
-_TAKE = """
+TAKE = Statement(
+    "take entry",
+    """
 UPDATE outbox SET leased_by = $3, leased_until = now() + $4
 WHERE id = $1 AND kind = ANY($2) AND dead_at IS NULL AND run_after <= now()
     AND (leased_until IS NULL OR leased_until < now())
 RETURNING kind, payload, failures
-"""
+""",
+)
 
 
-async def take(reader: Reader, worker: UUID, entry_id: UUID, kinds: Collection[str]) -> OutboxEntry | None:
+async def take(
+    statements: Statements, worker: UUID, entry_id: UUID, kinds: Collection[str]
+) -> OutboxEntry | None:
     """Begin an attempt; None when it is done, dead, not due, of another kind, or taken by a live worker.
 
-    One statement outside of any transaction, for it is done for every entry.
+    One round trip, for it is done for every entry; `statements` know `TAKE`. Raises
+    `DatabaseUnavailable`, also when the answer was lost: then the lease has to run out.
     """
-    async with reader.connection() as connection:
-        row = await connection.fetchrow(_TAKE, entry_id, [*kinds], worker, LEASE)
+    row = await statements.commit(TAKE, entry_id, [*kinds], worker, LEASE)
     if row is None:
         return None
     payload = msgspec.json.decode(row["payload"])

@@ -11,9 +11,10 @@ import structlog
 
 from chitram.kernel.errors import Category, ChitramError, DatabaseUnavailable
 from chitram.platform.attempts import Attempts, take
-from chitram.platform.database import Reader, SqlUnitOfWork
+from chitram.platform.database import SqlUnitOfWork
 from chitram.platform.outbox import OutboxEntry
 from chitram.platform.queue import QueueName
+from chitram.platform.statements import Statements
 from chitram.platform.tally import Outcome, Tally
 
 _DATABASE_SECONDS = 1.0
@@ -51,9 +52,11 @@ class Job:
 class OutboxRunner:
     """Does what outbox entries say, and accounts for every attempt in the outbox itself."""
 
-    def __init__(self, begin: Callable[[], SqlUnitOfWork], reader: Reader, jobs: Iterable[Job]) -> None:
+    def __init__(
+        self, begin: Callable[[], SqlUnitOfWork], statements: Statements, jobs: Iterable[Job]
+    ) -> None:
         self._begin = begin
-        self._reader = reader
+        self._statements = statements
         self._jobs = {job.kind: job for job in jobs}
         self._held: set[UUID] = set()
         self.worker = uuid4()
@@ -95,7 +98,7 @@ class OutboxRunner:
         """Take an entry. While the database is away, wait: nothing is to leave the queue in vain."""
         while True:
             try:
-                return await take(self._reader, self.worker, entry_id, self._jobs.keys())
+                return await take(self._statements, self.worker, entry_id, self._jobs.keys())
             except DatabaseUnavailable:
                 await asyncio.sleep(_DATABASE_SECONDS)
 

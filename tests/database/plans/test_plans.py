@@ -366,7 +366,7 @@ async def work_that_is_due(asked: Asked) -> None:
 @by("pk_outbox", rows=20)
 async def work_taken_up_and_ended(asked: Asked) -> None:
     entry_id, kinds = asked.there.entry_id, ["blob.optimise", "image.purge"]
-    await take(asked.database.reader, uuid4(), entry_id, kinds)
+    await take(asked.database.statements, uuid4(), entry_id, kinds)
     async with asked.database.transactions.begin() as transaction:
         attempts = Attempts(transaction.session, uuid4())
         await transaction.outbox.mark_enqueued([entry_id, uuid4()])
