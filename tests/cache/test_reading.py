@@ -143,7 +143,7 @@ async def test_what_was_being_loaded_again_as_it_changed_is_not_remembered(
     [
         ({"processing": "pending", "optimised": False}, 2),
         ({"processing": "pending", "optimised": True}, 2),
-        ({"processing": "ready", "optimised": False}, 2),
+        ({"processing": "ready", "optimised": False}, 60),
         ({"processing": "ready", "optimised": True}, LIFE_SECONDS),
         ({"processing": "failed", "optimised": False}, LIFE_SECONDS),
     ],
@@ -157,7 +157,8 @@ async def test_what_is_on_its_way_is_remembered_together_for_a_moment_only(
     await here.sees(image_id)
     [key] = [key async for key in here.client.scan_iter(f"*{image_id}*")]
     left = await here.client.pttl(key)
-    assert 1000 * (seconds - 2) < left <= 1000 * seconds
+    # A quarter of it is left to chance, and a moment has passed.
+    assert 750 * seconds - 1000 < left <= 1000 * seconds
 
 
 async def test_what_is_on_its_way_is_remembered_no_longer_than_anything(

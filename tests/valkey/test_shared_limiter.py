@@ -49,21 +49,6 @@ async def test_it_is_exact_too_while_the_process_is_busy(new_shared: NewLimiter,
     assert sum(decision.allowed for decision in decisions if decision) == 10
 
 
-async def held_up(steps: int) -> list[Decision]:
-    """Take so many steps of the loop, each of which is held up for longer than a look."""
-    for _ in range(steps):
-        time.sleep(0.012)  # noqa: ASYNC251 - what it shows is a loop that is blocked
-        await asyncio.sleep(0)
-    return []
-
-
-async def test_looks_that_come_late_count_less() -> None:
-    assert await shared._finishes(asyncio.create_task(held_up(20)))
-    endless = asyncio.create_task(held_up(100))
-    assert not await shared._finishes(endless)
-    endless.cancel()
-
-
 @pytest.mark.usefixtures("patient")
 async def test_any_number_at_once_needs_one_connection(
     valkey_url: str, new_shared: NewLimiter, someone: str

@@ -16,8 +16,9 @@ from valkey.asyncio import Valkey
 from valkey.asyncio.connection import AbstractConnection
 from valkey.exceptions import NoScriptError, ResponseError, ValkeyError
 
+from chitram.platform.looks import finishes
 from chitram.platform.settings import Settings
-from chitram.platform.valkey_pipe import LAG_SECONDS, Pipe
+from chitram.platform.valkey_pipe import Pipe
 
 CONNECT_SECONDS = 1.0
 COMMAND_SECONDS = 2.0
@@ -174,8 +175,8 @@ class ValkeyGuard:
 
         Args:
             work: one command, or one pipeline; cancelled when it takes too long.
-            seconds: longest time for it, from its turn on. When the event loop is held up, it may
-                take as long again: that an answer was not looked at is no fault of Valkey.
+            seconds: longest time for it, from its turn on; longer while the event loop is held up,
+                for that an answer was not looked at is no fault of Valkey.
         """
         if self._closed:
             async with self._turn():
@@ -231,7 +232,7 @@ class ValkeyGuard:
     async def _attempt(self, work: Callable[[Valkey], Awaitable[_T]], seconds: float) -> _T:
         task = asyncio.ensure_future(work(self._client))
         try:
-            if not await _finishes(task, seconds):
+            if not await finishes(task, seconds):
                 raise TimeoutError(f"no answer within {seconds} s")
             result = task.result()
         except (ValkeyError, OSError) as error:
@@ -263,19 +264,3 @@ class ValkeyGuard:
         if not task.cancelled():
             # Looked at, so that nobody is told of an error that nobody waits for.
             task.exception()
-
-
-async def _finishes(task: asyncio.Future[_T], seconds: float) -> bool:
-    """Whether a task ends in time.
-
-    `asyncio.timeout` would cancel it also when its answer came in the very moment of the timer. A
-    timer that is late means that the loop was held up, and the answer may be there unread.
-    """
-    for _ in range(2):
-        due = time.monotonic() + seconds
-        done, _ = await asyncio.wait((task,), timeout=seconds)
-        if done:
-            return True
-        if time.monotonic() - due < LAG_SECONDS:
-            return False
-    return False

@@ -11,8 +11,7 @@ from valkey.asyncio.connection import AbstractConnection, ConnectionPool
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
 from valkey.exceptions import InvalidResponse, ResponseError
 
-# A timer this late says that the event loop was held up, not that the server was slow.
-LAG_SECONDS = 0.01
+from chitram.platform.looks import LOOK_SECONDS, Limit, Looks
 
 _NOTHING = object()
 
@@ -20,7 +19,7 @@ _NOTHING = object()
 class _Asked(NamedTuple):
     answer: asyncio.Future[Any]
     seconds: float
-    due: float
+    limit: Limit
 
 
 class Pipe(asyncio.Protocol):
@@ -47,7 +46,7 @@ class Pipe(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._waiting: deque[_Asked] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._forgiven: _Asked | None = None
+        self._looks = Looks()
         writer = connection._writer  # noqa: SLF001 - it has no other way to its transport
         if writer is None:
             raise ValkeyConnectionError("not connected")
@@ -59,8 +58,8 @@ class Pipe(asyncio.Protocol):
         """Send a command soon.
 
         Its answer may be an error of the server, `ResponseError`. `TimeoutError` says that none came
-        within `seconds`, or as long again when the event loop was held up; other errors are
-        `ValkeyError` and `OSError`.
+        within `seconds`, or longer while the event loop was held up; other errors are `ValkeyError`
+        and `OSError`.
         """
         answer = self._loop.create_future()
         if not self.is_open:
@@ -69,10 +68,9 @@ class Pipe(asyncio.Protocol):
         if not self._unsent:
             self._loop.call_soon(self._send)
         self._unsent.append(libvalkey.pack_command(words))
-        asked = _Asked(answer, seconds, self._loop.time() + seconds)
-        self._waiting.append(asked)
-        if self._timer is None or asked.due < self._timer.when():
-            self._look_at(asked.due)
+        self._waiting.append(_Asked(answer, seconds, self._looks.limit(seconds)))
+        if self._timer is None:
+            self._look_soon()
         return answer
 
     async def give_back(self) -> None:
@@ -107,28 +105,20 @@ class Pipe(asyncio.Protocol):
             self._transport.write(b"".join(self._unsent))
         self._unsent.clear()
 
-    def _look(self, due: float) -> None:
+    def _look(self, began: float) -> None:
         """See whether the first of those who wait has waited too long."""
         self._timer = None
         if not self._waiting:
             return
-        first, now = self._waiting[0], self._loop.time()
-        if now >= first.due:
-            was_held_up = now - due >= LAG_SECONDS
-            if not was_held_up or self._forgiven is first:
-                self._break(TimeoutError(f"no answer within {first.seconds} s"))
-                return
-            # The answer may be there unread.
-            self._forgiven = first
-            due = now + first.seconds
+        self._looks.count(self._loop.time() - began)
+        first = self._waiting[0]
+        if self._looks.are_enough(first.limit):
+            self._break(TimeoutError(f"no answer within {first.seconds} s"))
         else:
-            due = first.due
-        self._look_at(due)
+            self._look_soon()
 
-    def _look_at(self, due: float) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._look, due)
+    def _look_soon(self) -> None:
+        self._timer = self._loop.call_later(LOOK_SECONDS, self._look, self._loop.time())
 
     def _break(self, error: Exception) -> None:
         if not self.is_open:

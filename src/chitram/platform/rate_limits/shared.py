@@ -12,6 +12,7 @@ import structlog
 from valkey.asyncio import Valkey
 from valkey.exceptions import NoScriptError
 
+from chitram.platform.looks import finishes
 from chitram.platform.rate_limits.policy import MICROSECONDS, Decision, Policy
 
 # The generic cell rate algorithm (ITU-T I.371, annex A, "virtual scheduling"): the value is the
@@ -43,12 +44,7 @@ _KEY_PREFIX = "chitram:rate:1:"
 # What is asked to see whether Valkey can do what a request needs.
 _TRIAL = (f"{_KEY_PREFIX}trial", 1, 1, 1)
 
-# How long an answer is waited for, in looks of this process that came on time.
-_LOOKS = 8
-_LOOK_SECONDS = 0.005
-_LATE_SECONDS = 0.010
-# Measured on a loop that was always late: 3 looks for a round trip, 6 when the script was unknown.
-_LATE_LOOKS = 12
+_ANSWER_SECONDS = 0.04
 _RECOVERY_SECONDS = 1.0
 _MOST_TOGETHER = 512
 
@@ -119,7 +115,7 @@ class SharedLimiter:
         # One that is given up may still fail, which nobody waits to hear.
         trip.add_done_callback(lambda given_up: given_up.cancelled() or given_up.exception())
         try:
-            if not await _finishes(trip):
+            if not await finishes(trip, _ANSWER_SECONDS):
                 raise TimeoutError
             for check, decision in zip(checks, trip.result(), strict=True):
                 if not check.answer.done():
@@ -173,25 +169,6 @@ class SharedLimiter:
             self._recovered_at = time.monotonic()
             self._recovery = None
             return
-
-
-async def _finishes(trip: asyncio.Task[list[Decision]]) -> bool:
-    """Wait for a round trip, about 40 ms; whether it is done.
-
-    A look that comes late does not count among these: this process was busy with something else,
-    and the answer may be there without having been read.
-    """
-    on_time = late = 0
-    while on_time < _LOOKS and late < _LATE_LOOKS:
-        started = time.monotonic()
-        done, _ = await asyncio.wait({trip}, timeout=_LOOK_SECONDS)
-        if done:
-            return True
-        if time.monotonic() - started < _LATE_SECONDS:
-            on_time += 1
-        else:
-            late += 1
-    return False
 
 
 def _settle(checks: Sequence[_Check]) -> None:

@@ -7,6 +7,7 @@ accepted, so whatever removes it (an invalidation, a flush, its time) refuses a 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Generic
@@ -16,11 +17,13 @@ import msgspec
 
 from chitram.kernel.versions import GONE
 from chitram.platform.shared_cache.codec import LEASE, MISSING, Codec, T, UnreadableValue
-from chitram.platform.valkey import Script, ValkeyGuard, execute_on_run
+from chitram.platform.valkey import Script, ValkeyGuard
 
 LOOK_SECONDS = 0.05
 INVALIDATE_SECONDS = 0.1
 MISSING_SECONDS = 5
+# Of a life, so that what was asked for at once does not end at once.
+_SPREAD = 0.25
 # Beyond the longest time that the database is given to answer.
 LEASE_SECONDS = 3
 # Beyond the time that a replica may lag, or a fill be under way.
@@ -133,7 +136,7 @@ class SharedEntries(Generic[T]):
         def command(run: str) -> tuple[str | bytes | int, ...]:
             return ("SET", self._name(run, epoch, key), lease, "NX", "GET", "PX", LEASE_SECONDS * 1000)
 
-        value = await self._guard.call(lambda client: execute_on_run(client, command), seconds=LOOK_SECONDS)
+        value = await self._guard.ask_on_run(command, seconds=LOOK_SECONDS)
         if value is None or value == lease:
             return Turn.FETCH
         if value.startswith(LEASE):
@@ -162,7 +165,7 @@ class SharedEntries(Generic[T]):
                 LEASE + token,
                 self._version_of(value) if value else 0,
                 self._codec.encode(value),
-                self._life_of(value) * 1000,
+                int(self._life_of(value) * 1000 * random.uniform(1 - _SPREAD, 1)),  # noqa: S311 - nothing to guess
             ),
             seconds=LOOK_SECONDS,
         )

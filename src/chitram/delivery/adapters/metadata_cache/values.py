@@ -11,9 +11,10 @@ CHANNEL = "chitram:metadata:invalid"
 PREFIX = "chitram:metadata"
 # Raised by hand when a field of the view keeps its type and changes its meaning.
 _MEANING = 1
-# A worker that ends between committing what it made and telling the caches leaves clients waiting
-# for no longer than this.
-_UNFINISHED_SECONDS = 2
+# A worker that ends between committing what it made and telling the caches leaves clients waiting for
+# thumbnails for no longer than the first. The second is only about how large a file is.
+_WITHOUT_THUMBNAILS_SECONDS = 2
+_NOT_OPTIMISED_SECONDS = 60
 
 CODEC = Codec(ImageView, _MEANING)
 
@@ -27,13 +28,14 @@ def shared_images(guard: ValkeyGuard, seconds: int) -> SharedImages:
         PREFIX,
         CODEC,
         seconds=seconds,
-        seconds_of=lambda view: None if _is_finished(view) else _UNFINISHED_SECONDS,
+        seconds_of=_life_of,
         version_of=lambda view: view.version,
         channel=CHANNEL,
     )
 
 
-def _is_finished(view: ImageView) -> bool:
-    """Whether no rendition is on its way; what failed waits for somebody to say otherwise."""
-    is_ready = view.processing == Processing.READY and view.optimised
-    return is_ready or view.processing == Processing.FAILED
+def _life_of(view: ImageView) -> int | None:
+    """For how long, when a rendition is on its way; what failed waits for somebody to say otherwise."""
+    if view.processing == Processing.PENDING:
+        return _WITHOUT_THUMBNAILS_SECONDS
+    return None if view.optimised or view.processing == Processing.FAILED else _NOT_OPTIMISED_SECONDS
