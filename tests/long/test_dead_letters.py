@@ -69,12 +69,14 @@ def memory(worker: WorkerProcess) -> int:
 async def hanging(worker: WorkerProcess) -> AsyncIterator[None]:
     """Stop every renderer in the middle of its first picture, as soon as it has begun it."""
 
+    at_first = psutil.Process(worker.pid).nice()
+
     async def stop_all() -> None:
         while True:
             for child in renderers(worker):
                 with contextlib.suppress(psutil.Error):
                     # Confined, it has loaded everything; what is open beside its three streams is a picture.
-                    if child.nice() and child.num_fds() > 3:
+                    if child.nice() > at_first and child.num_fds() > 3:
                         child.send_signal(signal.SIGSTOP)
             await asyncio.sleep(0.01)
 

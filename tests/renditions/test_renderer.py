@@ -6,7 +6,9 @@ import asyncio
 import gc
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from chitram.images.adapters.children.frames import frame
 from chitram.images.adapters.children.process import Child
 from chitram.images.adapters.renderer import renderer as module
 from chitram.images.adapters.renderer.protocol import Encoded, Made, Refused, Work
-from chitram.images.adapters.renderer.renderer import ChildRenderer
+from chitram.images.adapters.renderer.renderer import PATIENCE, ChildRenderer
 from chitram.images.domain.errors import RendererUnavailable
 from chitram.images.domain.rendition import RenditionFormat, RenditionKind
 from chitram.images.ports import RenderingFailed
@@ -75,6 +77,39 @@ async def test_a_renderer_that_fails_is_replaced(
     assert not psutil.pid_exists(pid)
     renderer._seconds = 60.0
     assert await _works(renderer, stored)
+
+
+@pytest.mark.parametrize(("starved", "times"), [(lambda _: 0.0, 1), (lambda _: time.monotonic(), PATIENCE)])
+async def test_waiting_for_a_processor_is_no_hanging_but_ends_too(
+    new_renderer: NewRenderer,
+    stored: New,
+    monkeypatch: pytest.MonkeyPatch,
+    starved: Callable[[int], float],
+    times: float,
+) -> None:
+    renderer = new_renderer(seconds=0.3)
+    await _stand_in(renderer, monkeypatch, "hang")
+    monkeypatch.setattr(module, "starved_seconds", starved)
+    began = time.monotonic()
+    with pytest.raises(RenderingFailed, match="too long"):
+        await renderer.thumbnails(stored(photos.jpeg()))
+    assert time.monotonic() - began >= 0.3 * times
+
+
+async def test_the_kernel_tells_for_how_long_a_process_has_waited_for_a_processor() -> None:
+    """Two that share a processor wait for each other."""
+    one = min(os.sched_getaffinity(0))
+    spin = f"import os; os.sched_setaffinity(0, {{{one}}})\nwhile True: pass"
+    spinning = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(2)]  # noqa: ASYNC220 - at once
+    try:
+        async with asyncio.timeout(30):
+            while process.starved_seconds(spinning[0].pid) < 0.1:
+                await asyncio.sleep(0.01)
+    finally:
+        for each in spinning:
+            each.kill()
+            each.wait()
+    assert process.starved_seconds(spinning[0].pid) == 0
 
 
 async def test_a_picture_that_takes_too_long_fails(new_renderer: NewRenderer, stored: New) -> None:
@@ -281,7 +316,7 @@ async def test_optimising_goes_behind_thumbnails_and_both_behind_requests(
     await renderer.thumbnails(stored(photos.jpeg()))
     await renderer.optimised(stored(photos.jpeg()))
     niceness = [psutil.Process(_idle(renderer, work).pid).nice() for work in Work]
-    assert niceness == [min(19, os.nice(0) + more) for more in (5, 15)]
+    assert niceness == [min(19, os.nice(0) + more) for more in (4, 9)]
 
 
 async def test_memory_that_a_large_picture_took_is_given_back(new_renderer: NewRenderer, stored: New) -> None:

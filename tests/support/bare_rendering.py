@@ -19,7 +19,7 @@ from chitram.images.adapters.renderer.protocol import Encoded, Job, Work
 from chitram.images.domain.image import ImageFormat
 
 # As the renderers of each kind of work are, on top of what was before; on a busy machine it counts.
-_NICENESS = {Work.THUMBNAILS: 5, Work.OPTIMISED: 10}
+_NICENESS = {Work.THUMBNAILS: 14, Work.OPTIMISED: 5}
 
 
 def _rendered(data: bytes, work: Work) -> list[Encoded]:

@@ -32,6 +32,9 @@ from chitram.platform.settings import Settings
 
 # Removing an object takes a store in health far less.
 _REMOVE_SECONDS = 110
+# How often as long as it may render a job takes at most: where nobody is short of processors a
+# fraction of one, and more than the renderer's patience everywhere.
+_RENDERS = 5
 
 
 class DeleteBlobJob(Job):
@@ -73,8 +76,8 @@ class _RenditionsJob(Job):
 
     def __init__(self, give_up: GiveUpRenditions, settings: Settings) -> None:
         self._give_up = give_up
-        # Reading the original, waiting for a renderer, and putting what it made.
-        self.seconds = 2 * settings.render_seconds + _REMOVE_SECONDS
+        # Reading the original, waiting for a renderer that waits for a processor, and putting what it made.
+        self.seconds = _RENDERS * settings.render_seconds + _REMOVE_SECONDS
 
     async def given_up(self, entry: OutboxEntry) -> None:
         await self._give_up(UUID(entry.payload[BLOB_ID]), self.sort)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Self
 
 import msgspec
@@ -195,6 +196,17 @@ class Child:
             pass
         finally:
             loop.remove_reader(self._pidfd)
+
+
+def starved_seconds(pid: int) -> float:
+    """For how long a process was ready to run in its life, and waited for a processor.
+
+    0 where the kernel does not tell (`/proc/PID/schedstat`, CONFIG_SCHED_INFO).
+    """
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _spawn(program: Program, complaints: IO[bytes]) -> tuple[subprocess.Popen[bytes], socket.socket, int]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import mmap
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import structlog
 
 from chitram.images.adapters.children.frames import Limits, ProtocolError
 from chitram.images.adapters.children.pool import ChildPool
-from chitram.images.adapters.children.process import ChildGone, ChildNotStarted, Program
+from chitram.images.adapters.children.process import (
+    Child,
+    ChildGone,
+    ChildNotStarted,
+    Program,
+    starved_seconds,
+)
 from chitram.images.adapters.children.spool import ReadOnlySpool
 from chitram.images.adapters.decoder import jpeg, png
 from chitram.images.adapters.decoder.source import Shape
@@ -25,8 +32,11 @@ _log = structlog.get_logger("chitram.renderer")
 
 # Against slow leaks in native libraries; a new child costs 0.3 s of a processor.
 IMAGES_PER_CHILD = 500
-# Who answers requests goes first, then who waits for thumbnails.
-_NICENESS = {Work.THUMBNAILS: 5, Work.OPTIMISED: 15}
+# Who answers requests goes first, then the worker, then who waits for thumbnails: measured in
+# docs/benchmarks/tried/mixed.md. These go on top of the worker's.
+_NICENESS = {Work.THUMBNAILS: 4, Work.OPTIMISED: 9}
+# A child that waits for a processor does not hang. So many times as long as is given may it take in all.
+PATIENCE = 4
 
 
 class ChildRenderer:
@@ -34,7 +44,7 @@ class ChildRenderer:
 
     Args:
         size: how many originals are worked on at once, for thumbnails and for optimising each.
-        seconds: time for one original, of the clock and of a processor.
+        seconds: time for one original, of a processor, and of the clock without waiting for one.
         memory_bytes: address space of a child.
     """
 
@@ -100,9 +110,9 @@ class ChildRenderer:
             orientation=shape.orientation,
         )
         try:
-            async with pool.lent() as child, asyncio.timeout(self._seconds):
-                said = await child.ask(job, spool.fileno(), most_bytes(work, spool.size))
-                answer = read_answer(said)
+            async with pool.lent() as child:
+                asking = child.ask(job, spool.fileno(), most_bytes(work, spool.size))
+                answer = read_answer(await self._in_time(child, asking))
                 if not isinstance(answer, Refused):
                     await asyncio.to_thread(check, work, answer.renditions, shape, spool.size)
         except ChildNotStarted as error:
@@ -123,6 +133,24 @@ class ChildRenderer:
             _log.warning("renderer_refused", work=work, reason=answer.reason, error=answer.cause)
             raise RenderingFailed(_REASONS[answer.reason])
         return answer.renditions
+
+    async def _in_time(self, child: Child, asking: Coroutine[Any, Any, bytes]) -> bytes:
+        """What a child answers; raises `TimeoutError` when it hangs."""
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(asking)
+        began, starved, left = loop.time(), starved_seconds(child.pid), self._seconds
+        try:
+            while left > 0:
+                await asyncio.wait((task,), timeout=left)
+                if task.done():
+                    return task.result()
+                given = self._seconds + starved_seconds(child.pid) - starved
+                left = began + min(given, PATIENCE * self._seconds) - loop.time()
+            raise TimeoutError
+        finally:
+            # It reads from a socket that is about to be closed.
+            task.cancel()
+            await asyncio.wait((task,))
 
 
 _REASONS = {"corrupt": "the picture cannot be decoded", "memory": "it takes too much memory"}
