@@ -171,6 +171,106 @@ async def test_a_client_that_goes_away_while_waiting_leaves_its_place(
     assert (await pool.inspect(upload(photos.jpeg()))).width == 160
 
 
+async def _in_line(pool: DecoderPool, decoder: Child, *uploads: Received) -> list[asyncio.Task[Inspection]]:
+    """Begin to inspect, as far as the decoder having been told of all."""
+    tasks = [asyncio.create_task(pool.inspect(each)) for each in uploads]
+    while decoder.served < len(uploads):
+        await asyncio.sleep(0)
+    return tasks
+
+
+async def test_a_decoder_is_told_of_several_images_and_each_gets_its_own_answer(
+    new_pool: NewPool, upload: Upload
+) -> None:
+    pool, decoder = await _stopped(new_pool)
+    sides = [(16 * number, 8) for number in range(1, 9)]
+    tasks = await _in_line(pool, decoder, *(upload(photos.jpeg(*side)) for side in sides))
+    more = asyncio.create_task(pool.inspect(upload(photos.jpeg(16, 16))))
+    os.kill(decoder.pid, signal.SIGCONT)
+    assert [(each.width, each.height) for each in await asyncio.gather(*tasks, more)] == [*sides, (16, 16)]
+    assert _pid(pool) == decoder.pid
+
+
+@pytest.mark.parametrize("how", ["hangs", "dies", "takes too much"])
+async def test_those_behind_an_image_that_fails_its_decoder_are_examined_by_another(
+    new_pool: NewPool, upload: Upload, how: str
+) -> None:
+    pool, decoder = await _stopped(new_pool, decode_seconds=0.3 if how == "hangs" else 60.0)
+    first, *others = await _in_line(
+        pool, decoder, upload(photos.jpeg()), *(upload(photos.jpeg(16 * n, 8)) for n in range(1, 6))
+    )
+    if how != "hangs":
+        os.kill(decoder.pid, signal.SIGKILL if how == "dies" else signal.SIGXCPU)
+        os.kill(decoder.pid, signal.SIGCONT)
+    if how == "dies":
+        # It may have died of something else.
+        assert (await first).width == 160
+    else:
+        with pytest.raises(CorruptImage, match="within the limits"):
+            await first
+    assert [each.width for each in await asyncio.gather(*others)] == [16, 32, 48, 64, 80]
+    assert _has_ended(decoder.pid)
+    assert _pid(pool) != decoder.pid
+
+
+async def test_those_who_go_away_in_line_change_no_answer_of_the_others(
+    new_pool: NewPool, upload: Upload
+) -> None:
+    pool, decoder = await _stopped(new_pool)
+    tasks = await _in_line(pool, decoder, *(upload(photos.jpeg(16 * n, 8)) for n in range(1, 7)))
+    for task in tasks[::2]:
+        task.cancel()
+    await asyncio.sleep(0)
+    os.kill(decoder.pid, signal.SIGCONT)
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [each.width for each in answers[1::2] if isinstance(each, Inspection)] == [32, 64, 96]
+    assert all(isinstance(each, asyncio.CancelledError) for each in answers[::2])
+    assert _pid(pool) == decoder.pid
+
+
+async def test_who_waits_too_long_in_line_changes_no_answer_of_the_others(
+    new_pool: NewPool, upload: Upload
+) -> None:
+    pool, decoder = await _stopped(new_pool, wait_seconds=0.1)
+    first, second = await _in_line(pool, decoder, upload(photos.jpeg(16, 8)), upload(photos.jpeg(32, 8)))
+    with pytest.raises(UploadCapacityExceeded):
+        await second
+    third = asyncio.create_task(pool.inspect(upload(photos.jpeg(48, 8))))
+    while decoder.served < 3:
+        await asyncio.sleep(0)
+    os.kill(decoder.pid, signal.SIGCONT)
+    assert (await first).width == 16
+    assert (await third).width == 48
+
+
+async def test_a_decoder_that_is_never_idle_is_replaced_too(
+    new_pool: NewPool, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "IMAGES_PER_DECODER", 3)
+    pool, decoder = await _stopped(new_pool)
+    tasks = [asyncio.create_task(pool.inspect(upload(photos.jpeg(16 * n, 8)))) for n in range(1, 11)]
+    while decoder.served < 3:
+        await asyncio.sleep(0)
+    os.kill(decoder.pid, signal.SIGCONT)
+    assert [each.width for each in await asyncio.gather(*tasks)] == [16 * n for n in range(1, 11)]
+    assert decoder.served == 3
+    assert _pid(pool) != decoder.pid
+
+
+async def test_closing_turns_away_all_in_line(new_pool: NewPool, upload: Upload) -> None:
+    pool, decoder = await _stopped(new_pool)
+    tasks = await _in_line(pool, decoder, *(upload(photos.jpeg()) for _ in range(5)))
+    tasks[2].cancel()
+    await pool.aclose()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in answers] == [
+        *(UploadCapacityExceeded,) * 2,
+        asyncio.CancelledError,
+        *(UploadCapacityExceeded,) * 2,
+    ]
+    assert _has_ended(decoder.pid)
+
+
 async def test_a_refusal_that_nobody_waits_for_is_no_error_of_the_event_loop(
     new_pool: NewPool, upload: Upload
 ) -> None:
