@@ -138,10 +138,16 @@ class Child:
 
     async def answer(self, most: int) -> bytes:
         """End as `ask` does; after a cancellation the answer can still be awaited by another call."""
-        while (end := self._end_of_answer(most)) is None:
+        while (said := self.heard(most)) is None:
             await self._hear()
+        return said
+
+    def heard(self, most: int) -> bytes | None:
+        """The next answer, if all of it has come along with another; raises `ProtocolError`."""
+        if (end := self._end_of_answer(most)) is None:
+            return None
         said = bytes(self._said[LENGTH_BYTES:end])
-        # Whatever comes behind it was not asked for, and makes the child unusable.
+        # What is left in the end was not asked for, and makes the child unusable.
         del self._said[:end]
         return said
 

@@ -11,7 +11,7 @@ from typing import Literal, Self
 import structlog
 
 from chitram.images.adapters.children.frames import ProtocolError
-from chitram.images.adapters.children.lines import Line, Lines, NotBegun
+from chitram.images.adapters.children.lines import Answered, Line, Lines, NotBegun, Turn
 from chitram.images.adapters.children.pool import ChildPool
 from chitram.images.adapters.children.process import Child, ChildGone, ChildNotStarted, Program
 from chitram.images.adapters.children.spool import ReadOnlySpool
@@ -87,7 +87,7 @@ class DecoderPool:
         self._wait_seconds = wait_seconds
         program = Program("decoder", "chitram.images.adapters.decoder.child", self._terms)
         self._children = ChildPool(program, size=size, jobs_per_child=IMAGES_PER_DECODER)
-        self._lines = Lines(self._children, jobs_per_child=IMAGES_PER_DECODER)
+        self._lines = Lines(self._children, jobs_per_child=IMAGES_PER_DECODER, most=MAX_FRAME_BYTES)
         self._places = asyncio.Semaphore(size * _TOLD_AT_ONCE)
 
     async def start(self) -> None:
@@ -169,32 +169,42 @@ class DecoderPool:
     async def _ask_one(self, spool: ReadOnlySpool, place: _Place) -> tuple[Answer, tuple[Piece, ...]]:
         line, turn = await self._lines.join(Job(spool.size), spool.fileno())
         try:
-            if not turn.done():
-                async with waiting(self._wait_seconds):
-                    await asyncio.wait((turn,))
-            if not turn.result():
-                raise NotBegun
-            answer = read_answer(await self._answer(line.child))
+            answer = read_answer(await self._said(line, turn))
             pieces = verify(answer, spool.size, self._terms) if isinstance(answer, Accepted) else ()
-        except NotBegun:
-            raise
         except (asyncio.CancelledError, UploadCapacityExceeded):
             self._children.to_the_end(self._see_out(line, turn, place.handed_over()))
             raise
-        except BaseException:
-            await self._lines.lose(line)
+        except NotBegun:
             raise
-        self._lines.answered(line)
+        except BaseException:
+            if turn.result() is Turn.COME:
+                await self._lines.lose(line)
+            else:
+                # It is at another image by now, or idle; in either case it gets no further one.
+                line.child.interrupt()
+            raise
+        if turn.result() is Turn.COME:
+            self._lines.answered(line)
         return answer, pieces
+
+    async def _said(self, line: Line, turn: Answered) -> bytes:
+        """Wait for the answer of a decoder; raises `NotBegun`."""
+        if not turn.done():
+            async with waiting(self._wait_seconds):
+                await asyncio.wait((turn,))
+        said = turn.result()
+        if said is Turn.LOST:
+            raise NotBegun
+        return await self._answer(line.child) if said is Turn.COME else said
 
     async def _answer(self, decoder: Child) -> bytes:
         async with asyncio.timeout(self._decode_seconds):
             return await decoder.answer(MAX_FRAME_BYTES)
 
-    async def _see_out(self, line: Line, turn: asyncio.Future[bool], place: _Place) -> None:
+    async def _see_out(self, line: Line, turn: Answered, place: _Place) -> None:
         """Wait for an answer that nobody wants any more, so that the decoder is in a known state."""
         with place:
-            if not await turn:
+            if await turn is not Turn.COME:
                 return
             try:
                 await self._answer(line.child)
