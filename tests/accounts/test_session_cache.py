@@ -28,13 +28,13 @@ from tests.support.servers import own_valkey
 
 @pytest.fixture
 async def here(database: Database, proxy: Proxy) -> AsyncIterator[CredentialsProcess]:
-    async with CredentialsProcess.running(database.reader, proxy.url) as process:
+    async with CredentialsProcess.running(database.reader, database.url, proxy.url) as process:
         yield process
 
 
 @pytest.fixture
 async def there(database: Database, valkey: str) -> AsyncIterator[CredentialsProcess]:
-    async with CredentialsProcess.running(database.reader, valkey) as process:
+    async with CredentialsProcess.running(database.reader, database.url, valkey) as process:
         yield process
 
 
@@ -159,7 +159,7 @@ async def test_a_killed_valkey_logs_nobody_out_and_lets_nobody_in(database: Data
     user_id = await people.user()
     open_id, ended_id = await people.session(user_id), await people.session(user_id)
     with own_valkey() as server:
-        async with CredentialsProcess.running(database.reader, server.url) as process:
+        async with CredentialsProcess.running(database.reader, database.url, server.url) as process:
             for session_id in (open_id, ended_id):
                 assert await process.lets_in(session_id)
             server.kill()
@@ -257,7 +257,7 @@ async def test_what_nobody_could_be_told_is_said_so(database: Database, valkey: 
     session_id = await people.session(await people.user())
     async with Proxy(database.url) as postgres, Proxy(valkey) as relay:
         pool = await make_reader(Settings(database_url=postgres.url))
-        async with CredentialsProcess.running(Reader(pool), relay.url) as process:
+        async with CredentialsProcess.running(Reader(pool), postgres.url, relay.url) as process:
             fail(relay, Mode.CUT)
             fail(postgres, Mode.CUT)
             assert not await process.cache.forget(session_id)
@@ -271,13 +271,16 @@ async def test_what_a_process_left_undone_is_done_by_the_worker(
 ) -> None:
     user_id = await people.user()
     session_id, key = await people.session(user_id), hash_of(await people.key(user_id))
-    async with Proxy(valkey) as relay, CredentialsProcess.running(database.reader, valkey) as there:
+    async with (
+        Proxy(valkey) as relay,
+        CredentialsProcess.running(database.reader, database.url, valkey) as there,
+    ):
         assert await there.lets_in(session_id)
         assert await there.keys.find(key) is not None
         # It committed, and was killed.
         await people.change(user_id, is_active=False)
         await database.pool.execute("DELETE FROM api_keys WHERE key_hash = $1", key)
-        async with CredentialsProcess.running(database.reader, relay.url) as worker:
+        async with CredentialsProcess.running(database.reader, database.url, relay.url) as worker:
             fail(relay, mode)
             job = ForgetCredentialsJob(worker.cache, database.sessions, database.relay)
             for payload in ({USER_ID: str(user_id)}, {KEY_HASH: key.hex()}, {SESSION_ID: str(session_id)}):
@@ -296,7 +299,7 @@ async def test_the_worker_tries_again_what_it_could_tell_nobody(
     session_id = await people.session(await people.user())
     async with Proxy(database.url) as postgres, Proxy(valkey) as relay:
         pool = await make_reader(Settings(database_url=postgres.url))
-        async with CredentialsProcess.running(Reader(pool), relay.url) as process:
+        async with CredentialsProcess.running(Reader(pool), postgres.url, relay.url) as process:
             fail(relay, Mode.CUT)
             fail(postgres, Mode.CUT)
             job = ForgetCredentialsJob(process.cache, database.sessions, database.relay)

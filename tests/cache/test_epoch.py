@@ -18,7 +18,7 @@ def any_epochs(request: pytest.FixtureRequest) -> Epochs:
     if request.param == "memory":
         return FakeEpochs()
     database: Database = request.getfixturevalue("database")
-    return PostgresEpochs(database.reader)
+    return PostgresEpochs(database.statements)
 
 
 async def test_every_raise_gives_a_number_of_its_own(any_epochs: Epochs) -> None:

@@ -32,7 +32,14 @@ from chitram.kernel.ids import new_id
 from chitram.platform.database import Reader
 from chitram.platform.loops import beside, repeat
 from chitram.platform.settings import Settings
-from chitram.platform.shared_cache.epoch import WATCH_SECONDS, KnownEpoch, PostgresEpochs, WatchedEpoch
+from chitram.platform.shared_cache.epoch import (
+    EPOCH_STATEMENTS,
+    WATCH_SECONDS,
+    KnownEpoch,
+    PostgresEpochs,
+    WatchedEpoch,
+)
+from chitram.platform.statements import Statements
 from chitram.platform.valkey import make_valkey
 from tests.support.caches import PatientGuard
 
@@ -118,11 +125,11 @@ class HeldSessions(PostgresSessionQueries):
 class CredentialsProcess:
     """What one process has of the cache of sessions and keys."""
 
-    def __init__(self, reader: Reader, valkey_url: str) -> None:
+    def __init__(self, reader: Reader, statements: Statements, valkey_url: str) -> None:
         self.client = make_valkey(Settings(valkey_url=valkey_url))
         self.guard = PatientGuard(self.client, open_seconds=0.1)
         self.queries = HeldSessions(reader)
-        self.epoch = WatchedEpoch(KnownEpoch(PostgresEpochs(reader)))
+        self.epoch = WatchedEpoch(KnownEpoch(PostgresEpochs(statements)))
         sessions, keys = shared_sessions(self.guard), shared_api_keys(self.guard)
         self.sessions = CachedSessions(self.queries, sessions, self.epoch, SystemClock())
         self.keys = CachedApiKeys(PostgresApiKeyQueries(reader), keys, self.epoch)
@@ -134,14 +141,18 @@ class CredentialsProcess:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def running(cls, reader: Reader, valkey_url: str) -> AsyncIterator[CredentialsProcess]:
-        process = cls(reader, valkey_url)
+    async def running(
+        cls, reader: Reader, database_url: str, valkey_url: str
+    ) -> AsyncIterator[CredentialsProcess]:
+        statements = Statements(Settings(database_url=database_url), EPOCH_STATEMENTS, size=1)
+        process = cls(reader, statements, valkey_url)
         # As a process that has run for a while: what it waits for in its first second is another matter.
         await process.epoch.read()
         process.epoch._learned_at = float("-inf")
         async with beside(repeat(WATCH_SECONDS, "cache epoch", process.epoch.read)):
             yield process
         await process.client.aclose()
+        await statements.aclose()
 
 
 SECRET_KEYS = ("the-key-that-signs-in-these-tests-now",)

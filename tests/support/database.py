@@ -20,6 +20,7 @@ from chitram.platform.attempts import TAKE
 from chitram.platform.database import Reader, make_engine, make_reader
 from chitram.platform.outbox import OutboxEntry, OutboxRow
 from chitram.platform.settings import Settings
+from chitram.platform.shared_cache.epoch import EPOCH_STATEMENTS
 from chitram.platform.statements import Statements
 
 # Makes a migrated, empty database and returns its URL.
@@ -56,7 +57,7 @@ class Database:
             engine,
             await make_reader(settings),
             async_sessionmaker(engine, expire_on_commit=False, autoflush=False),
-            Statements(settings, [*STATEMENTS, TAKE], size=4),
+            Statements(settings, [*STATEMENTS, TAKE, *EPOCH_STATEMENTS], size=4),
             RecordingRelay(),
         )
 

@@ -47,8 +47,15 @@ from chitram.platform.rate_limits.local import LocalLimiter
 from chitram.platform.rate_limits.policy import policies_from_settings
 from chitram.platform.rate_limits.shared import SharedLimiter
 from chitram.platform.settings import Settings, spool_dir
-from chitram.platform.shared_cache.epoch import WATCH_SECONDS, KnownEpoch, PostgresEpochs, WatchedEpoch
+from chitram.platform.shared_cache.epoch import (
+    EPOCH_STATEMENTS,
+    WATCH_SECONDS,
+    KnownEpoch,
+    PostgresEpochs,
+    WatchedEpoch,
+)
 from chitram.platform.signing import Signer
+from chitram.platform.statements import Statements
 from chitram.platform.valkey import ValkeyGuard, make_valkey
 
 # What the workers of this release can do; other work waits in the outbox for one that can.
@@ -121,9 +128,9 @@ class PlatformProvider(Provider):
 
     @provide
     async def epoch(self, settings: Settings) -> AsyncIterator[KnownEpoch]:
-        pool = await make_reader(settings, size=1)
-        yield KnownEpoch(PostgresEpochs(Reader(pool)))
-        pool.terminate()
+        statements = Statements(settings, EPOCH_STATEMENTS, size=1)
+        yield KnownEpoch(PostgresEpochs(statements))
+        await statements.aclose()
 
     @provide
     async def watched_epoch(self, epoch: KnownEpoch) -> AsyncIterator[WatchedEpoch]:

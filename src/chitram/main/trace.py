@@ -21,7 +21,7 @@ from chitram.kernel.errors import StorageUnavailable
 from chitram.platform.database import Reader
 from chitram.platform.owed import Owed, owed_to
 from chitram.platform.settings import Settings
-from chitram.platform.shared_cache.epoch import PostgresEpochs
+from chitram.platform.shared_cache.epoch import KnownEpoch
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no public name
@@ -151,7 +151,7 @@ async def _tell_caches(found: Findings, container: AsyncContainer, image_id: UUI
     if not (await container.get(Settings)).valkey_url:
         found.add("caches: not asked, for CHITRAM_VALKEY_URL is empty", left=False)
         return
-    epoch = await PostgresEpochs(await container.get(Reader)).read()
+    epoch = await (await container.get(KnownEpoch)).read()
     try:
         keys = await cached_keys(await container.get(Valkey), image_id)
     except (ValkeyError, OSError) as error:

@@ -82,17 +82,12 @@ def _refuse_closed(connection: AdaptedConnection, *_: object) -> None:
         raise DisconnectionError
 
 
-async def make_reader(settings: Settings, *, size: int | None = None) -> asyncpg.Pool:
-    """Make a pool that single-statement reads run on; connects when first used.
-
-    Args:
-        settings: names the server.
-        size: most connections; None is as many as the settings say.
-    """
+async def make_reader(settings: Settings) -> asyncpg.Pool:
+    """Make a pool that single-statement reads run on; connects when first used."""
     return await asyncpg.create_pool(
         settings.database_url,
         min_size=0,
-        max_size=size or settings.database_pool_size,
+        max_size=settings.database_pool_size,
         timeout=CONNECT_SECONDS,
         command_timeout=ANSWER_SECONDS,
         server_settings={"application_name": "chitram-reader"},

@@ -80,7 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     secret_keys: tuple[Annotated[str, msgspec.Meta(min_length=32)], ...] = ()
     direct_upload_seconds: Annotated[int, msgspec.Meta(ge=10, le=86_400)] = 900
 
-    upload_concurrency: Annotated[int, msgspec.Meta(ge=1, le=512)] = 32
+    upload_concurrency: Annotated[int, msgspec.Meta(ge=1, le=512)] = 96
     upload_queue: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 64
     upload_wait_seconds: Seconds = 20.0
     upload_body_seconds: Seconds = 60.0
@@ -212,15 +212,16 @@ def slots_file(settings: Settings) -> Path:
 
 
 def decoder_count(settings: Settings) -> int:
-    """Decoder processes of one API process: as set, or an even share of the processors."""
-    if settings.decoders:
-        return settings.decoders
-    return max(1, len(os.sched_getaffinity(0)) // settings.http_workers)
+    """Decoder processes of one API process: as set, or an even share of the processors and one more.
+
+    Under load one waits for the event loop, and another for a processor.
+    """
+    return settings.decoders or len(os.sched_getaffinity(0)) // settings.http_workers + 1
 
 
 def statement_connections(settings: Settings) -> int:
     """Connections of a process for single statements, which take them for a moment only."""
-    return max(1, settings.database_pool_size // 2)
+    return settings.database_pool_size
 
 
 def renderer_count(settings: Settings) -> int:

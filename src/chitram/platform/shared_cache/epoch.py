@@ -9,13 +9,16 @@ import asyncio
 import time
 from typing import NewType, Protocol
 
-from chitram.platform.database import Reader
+import asyncpg
+
+from chitram.platform.statements import Statement, Statements
 
 # Nothing may be answered from longer than a second after it was true; the rest is a margin.
 FRESH_SECONDS = 0.9
 
-_READ = "SELECT epoch FROM cache_epoch"
-_RAISE = "UPDATE cache_epoch SET epoch = epoch + 1 RETURNING epoch"
+_READ = Statement("read_epoch", "SELECT epoch FROM cache_epoch")
+_RAISE = Statement("raise_epoch", "UPDATE cache_epoch SET epoch = epoch + 1 RETURNING epoch")
+EPOCH_STATEMENTS = (_READ, _RAISE)
 
 
 class Epochs(Protocol):
@@ -29,21 +32,29 @@ class Epochs(Protocol):
 
 
 class PostgresEpochs:
-    """The one row of `cache_epoch`, over a connection that waits behind no other reads."""
+    """The one row of `cache_epoch`, over a connection that waits behind nothing else.
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    One round trip, because a reading is as old as its beginning, and the event loop may be busy.
+
+    Args:
+        statements: know `EPOCH_STATEMENTS`.
+    """
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
 
     async def read(self) -> int:
-        return await self._one(_READ)
+        return _epoch_of(await self._statements.read(_READ))
 
     async def raise_epoch(self) -> int:
-        return await self._one(_RAISE)
+        return _epoch_of(await self._statements.commit(_RAISE))
 
-    async def _one(self, statement: str) -> int:
-        async with self._reader.connection() as connection:
-            epoch: int = await connection.fetchval(statement)
-            return epoch
+
+def _epoch_of(row: asyncpg.Record | None) -> int:
+    if row is None:
+        raise AssertionError("a migration puts the row there, and nothing removes it")
+    epoch: int = row["epoch"]
+    return epoch
 
 
 class KnownEpoch:
