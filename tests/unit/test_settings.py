@@ -109,9 +109,11 @@ def test_a_data_directory_that_is_set_wins(tmp_path: Path) -> None:
     assert spool_dir(settings) == tmp_path / "spool"
 
 
-def test_processes_share_the_processors_among_their_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_share_the_processors_among_their_decoders_and_have_one_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
-    assert decoder_count(Settings(http_workers=2)) == 4
+    assert decoder_count(Settings(http_workers=2)) == 5
     assert decoder_count(Settings(http_workers=16)) == 1
     assert decoder_count(Settings(decoders=3)) == 3
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -68,6 +69,9 @@ _HEAD_BYTES = 64 * 1024
 _STOP_SECONDS = 30
 _BACKLOG = 1024
 _LISTENING_POLL_SECONDS = 0.05
+# The server's thread that hands requests over, the event loop and the threads that store take turns.
+# With the default of 5 ms they wait for each other while a processor is idle (docs/benchmarks/tried/mixed.md).
+_SWITCH_SECONDS = 0.001
 
 _log = structlog.get_logger("chitram.api")
 
@@ -131,6 +135,7 @@ async def _drop_stalled_clients(seconds: float) -> None:
 def app_of_worker(*others: Provider) -> ASGIApp:
     """Make the application of one server process; the factory that granian calls, without arguments."""
     die_with_parent()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     # The handlers inherited from the server would swallow a signal that comes before granian sets
     # those of this process.
     for number in (signal.SIGTERM, signal.SIGINT):

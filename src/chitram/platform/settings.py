@@ -106,7 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     delete_token_seconds: Annotated[int, msgspec.Meta(ge=0, le=_LONGEST_SECONDS)] = 0
     reconcile_grace_seconds: Annotated[int, msgspec.Meta(ge=1, le=_LONGEST_SECONDS)] = 3600
 
-    database_pool_size: Positive = 8
+    database_pool_size: Positive = 6
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_addresses: Literal["none", "truncated", "full"] = "truncated"
@@ -220,8 +220,11 @@ def decoder_count(settings: Settings) -> int:
 
 
 def statement_connections(settings: Settings) -> int:
-    """Connections of a process for single statements, which take them for a moment only."""
-    return settings.database_pool_size
+    """Connections of a process for single statements.
+
+    A busy event loop keeps each for 50 ms where PostgreSQL needs 1, and an upload needs two statements.
+    """
+    return 3 * settings.database_pool_size
 
 
 def renderer_count(settings: Settings) -> int:
