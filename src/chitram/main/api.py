@@ -70,7 +70,7 @@ _STOP_SECONDS = 30
 _BACKLOG = 1024
 _LISTENING_POLL_SECONDS = 0.05
 # The server's thread that hands requests over, the event loop and the threads that store take turns.
-# With the default of 5 ms they wait for each other while a processor is idle (docs/benchmarks/tried/mixed.md).
+# With Python's 5 ms they wait for each other while a processor is idle: docs/benchmarks/tried/mixed.md.
 _SWITCH_SECONDS = 0.001
 
 _log = structlog.get_logger("chitram.api")
