@@ -522,10 +522,7 @@ THUMBNAILS, OPTIMISED = RenditionSort.THUMBNAILS, RenditionSort.OPTIMISED
 async def begin_making(
     transactions: Transactions, entry_id: UUID, blob: Blob, sort: RenditionSort, clear_after: timedelta | None
 ) -> BegunMaking | None:
-    async with transactions.begin() as transaction:
-        begun = await transaction.renditions.begin(entry_id, blob.id, sort, clear_after=clear_after)
-        await transaction.commit()
-    return begun
+    return await transactions.begin_making(entry_id, blob.id, sort, clear_after=clear_after)
 
 
 async def owe(transactions: Transactions, kind: str, payload: dict[str, str]) -> UUID:

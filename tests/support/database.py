@@ -12,8 +12,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from chitram.images.adapters.postgres.catalogue import PostgresBlobCatalogue
-from chitram.images.adapters.postgres.first_images import STATEMENTS
 from chitram.images.adapters.postgres.queries import PostgresImageQueries
+from chitram.images.adapters.postgres.statements import STATEMENTS
 from chitram.images.adapters.postgres.unit_of_work import PostgresTransactions
 from chitram.images.ports import Transactions
 from chitram.platform.attempts import TAKE

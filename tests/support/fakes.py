@@ -127,6 +127,14 @@ class FakeTransactions:
             await transaction.outbox.add(MAKE_RENDITIONS, {BLOB_ID: str(blob.id)})
             await transaction.commit()
 
+    async def begin_making(
+        self, entry_id: UUID, blob_id: UUID, sort: RenditionSort, *, clear_after: timedelta | None
+    ) -> BegunMaking | None:
+        async with self.begin() as transaction:
+            begun = await transaction.renditions.begin(entry_id, blob_id, sort, clear_after=clear_after)
+            await transaction.commit()
+        return begun
+
 
 class FakeUnitOfWork:
     def __init__(self, database: FakeTransactions) -> None:

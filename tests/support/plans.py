@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 from sqlalchemy import event
 
-from chitram.images.adapters.postgres.first_images import STATEMENTS
+from chitram.images.adapters.postgres.statements import STATEMENTS
 from chitram.platform.attempts import TAKE
 from chitram.platform.database import Reader
 from chitram.platform.settings import Settings

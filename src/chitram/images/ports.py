@@ -414,17 +414,6 @@ class RenditionRepository(Protocol):
         """All renditions of a blob."""
         ...
 
-    async def begin(
-        self, entry_id: UUID, blob_id: UUID, sort: RenditionSort, *, clear_after: timedelta | None
-    ) -> BegunMaking | None:
-        """Lock a blob, and owe the clearing of what is going to be put for it, due `clear_after` from now.
-
-        None when there is nothing to be made: the blob is gone or being deleted, or was made by
-        today's recipe or a later one. Then the entry is struck off instead. Nothing is cleared when
-        `clear_after` is None.
-        """
-        ...
-
     async def record(self, made: MadeRenditions) -> Recorded:
         """Make known what was put, and what follows from it; the blob's row is locked by the caller."""
         ...
@@ -463,6 +452,17 @@ class Transactions(Protocol):
 
         Raises what `BlobRepository.add` raises, and `DatabaseUnavailable` or `CommitUncertain` as
         a unit of work does.
+        """
+        ...
+
+    async def begin_making(
+        self, entry_id: UUID, blob_id: UUID, sort: RenditionSort, *, clear_after: timedelta | None
+    ) -> BegunMaking | None:
+        """Under the lock of a live blob owe the clearing of what is going to be put for it.
+
+        It is due `clear_after` from now; nothing is cleared when that is None. None is returned when
+        there is nothing to be made: the blob is gone or being deleted, or was made by today's recipe
+        or a later one. Then the entry is struck off instead. Errors are those of `add_first`'s commit.
         """
         ...
 

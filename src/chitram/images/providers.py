@@ -14,12 +14,12 @@ from chitram.images.adapters.blob_store import ObjectBlobStore
 from chitram.images.adapters.damage import LoggedDamage
 from chitram.images.adapters.decoder.pool import DecoderPool
 from chitram.images.adapters.postgres.catalogue import PostgresBlobCatalogue
-from chitram.images.adapters.postgres.first_images import STATEMENTS
 from chitram.images.adapters.postgres.queries import (
     PostgresBlobPlaces,
     PostgresImageLists,
     PostgresImageQueries,
 )
+from chitram.images.adapters.postgres.statements import STATEMENTS
 from chitram.images.adapters.postgres.traces import PostgresTraces
 from chitram.images.adapters.postgres.unit_of_work import PostgresTransactions
 from chitram.images.adapters.quarantine import ObjectQuarantine

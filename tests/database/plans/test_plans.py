@@ -381,12 +381,20 @@ async def work_taken_up_and_ended(asked: Asked) -> None:
 _RECORDING = ("pk_blobs", "pk_outbox", "pk_renditions", "pk_images", "ix_images_blob_id", "ix_outbox_payload")
 
 
+@by("pk_blobs", "pk_outbox")
+async def renditions_being_begun(asked: Asked) -> None:
+    for sort in RenditionSort:
+        # It is committed, and so of nothing that is there.
+        assert (
+            await asked.database.transactions.begin_making(uuid4(), uuid4(), sort, clear_after=HOUR) is None
+        )
+
+
 @by(*_RECORDING)
 async def renditions_being_made(asked: Asked) -> None:
     async with asked.database.transactions.begin() as transaction:
         repository, blob_id = transaction.renditions, asked.there.blob_id
         for sort in RenditionSort:
-            await repository.begin(asked.there.entry_id, blob_id, sort, clear_after=HOUR)
             made = made_of(blob_id, sort, settled=[uuid4()], owed="blob.optimise", same_as=["blob.optimise"])
             await repository.record(made)
 

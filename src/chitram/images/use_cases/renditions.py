@@ -116,11 +116,9 @@ class RenditionKeeper:
         """
         until = time.monotonic() + (puts_within or 0)
         clear_after = None if puts_within is None else timedelta(seconds=2 * puts_within)
-        async with self._transactions.begin() as transaction:
-            begun = await transaction.renditions.begin(
-                command.entry_id, command.blob_id, sort, clear_after=clear_after
-            )
-            await transaction.commit()
+        begun = await self._transactions.begin_making(
+            command.entry_id, command.blob_id, sort, clear_after=clear_after
+        )
         if begun is None:
             return None
         return Making(begun.blob, [] if begun.clearing is None else [begun.clearing], until)

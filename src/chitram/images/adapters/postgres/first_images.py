@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import asyncpg
 import msgspec
 
-from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat
-from chitram.images.domain.rendition import Processing
+from chitram.images.adapters.postgres.rows import blob_from_record
+from chitram.images.domain.image import Blob, Image
 from chitram.images.domain.work import BLOB_ID, MAKE_RENDITIONS
 from chitram.images.ports import LiveBlobExists, StaleBlob
 from chitram.kernel.ids import id_time, new_id
@@ -19,7 +18,7 @@ FIND_LIVE = Statement(
     "find live blob",
     """
 SELECT id, sha256, byte_size, format, width, height, shard, state, processing,
-       thumbnails_recipe, optimised_recipe, damaged_at IS NOT NULL AS is_damaged
+       thumbnails_recipe, optimised_recipe, damaged_at
 FROM blobs WHERE sha256 = $1 AND state = 'live'
 """,
 )
@@ -55,7 +54,7 @@ STATEMENTS = (FIND_LIVE, ADD_FIRST)
 async def find_live(statements: Statements, sha256: bytes) -> Blob | None:
     """The live generation of a content, as committed now."""
     row = await statements.read(FIND_LIVE, sha256)
-    return _blob_from(row) if row is not None else None
+    return blob_from_record(row) if row is not None else None
 
 
 async def add_first(
@@ -96,11 +95,3 @@ async def add_first(
     if outcome != "COMMITTED":
         raise LiveBlobExists
     return entry
-
-
-def _blob_from(row: asyncpg.Record) -> Blob:
-    fields = dict(row)
-    fields["format"] = ImageFormat(fields["format"])
-    fields["state"] = BlobState(fields["state"])
-    fields["processing"] = Processing(fields["processing"])
-    return Blob(**fields)

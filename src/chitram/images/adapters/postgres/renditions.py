@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chitram.images.adapters.postgres.rows import (
-    BlobRow,
-    RenditionRow,
-    blob_from,
-    rendition_from,
-)
+from chitram.images.adapters.postgres.rows import RenditionRow, blob_from_record, rendition_from
 from chitram.images.domain.keys import rendition_name
 from chitram.images.domain.rendition import Rendition, RenditionKind, RenditionSort
 from chitram.images.domain.work import BLOB_ID, CLEAR_RENDITIONS, SHARD
 from chitram.images.ports import BegunMaking, MadeRenditions, Recorded
 from chitram.kernel.ids import new_id
 from chitram.platform.outbox import SqlOutbox
+from chitram.platform.statements import Statement, Statements
 
 _RECIPES = {
     RenditionSort.THUMBNAILS: "thumbnails_recipe",
@@ -91,13 +87,28 @@ UNION ALL SELECT 'owed', id, NULL, NULL FROM owed
 """
 _PROCESSING = {RenditionSort.THUMBNAILS: ", processing = 'ready'", RenditionSort.OPTIMISED: ""}
 _BEGIN_OF = {
-    sort: _BEGIN.format(is_made=_IS_MADE[sort], clear=CLEAR_RENDITIONS, blob_id=BLOB_ID, shard=SHARD)
+    sort: Statement(
+        f"COMMIT begin {sort.value}",
+        _BEGIN.format(is_made=_IS_MADE[sort], clear=CLEAR_RENDITIONS, blob_id=BLOB_ID, shard=SHARD),
+    )
     for sort in RenditionSort
 }
+STATEMENTS = tuple(_BEGIN_OF.values())
 _RECORD_OF = {
     sort: _RECORD.format(recipe=_RECIPES[sort], processing=_PROCESSING[sort], blob_id=BLOB_ID)
     for sort in RenditionSort
 }
+
+
+async def begin_making(
+    statements: Statements, entry_id: UUID, blob_id: UUID, sort: RenditionSort, clear_after: timedelta | None
+) -> BegunMaking | None:
+    """Begin in one round trip; see the port."""
+    clearing = new_id(datetime.now(UTC))
+    row = await statements.commit(_BEGIN_OF[sort], blob_id, entry_id, clearing, clear_after, sort.recipe)
+    if row is None:
+        return None
+    return BegunMaking(blob_from_record(row), None if clear_after is None else clearing)
 
 
 class PostgresRenditions:
@@ -113,16 +124,6 @@ class PostgresRenditions:
     async def of(self, blob_id: UUID) -> Sequence[Rendition]:
         rows = await self._session.scalars(select(RenditionRow).where(RenditionRow.blob_id == blob_id))
         return [rendition_from(row) for row in rows]
-
-    async def begin(
-        self, entry_id: UUID, blob_id: UUID, sort: RenditionSort, *, clear_after: timedelta | None
-    ) -> BegunMaking | None:
-        clearing = new_id(datetime.now(UTC))
-        rows = await self._execute(_BEGIN_OF[sort], blob_id, entry_id, clearing, clear_after, sort.recipe)
-        if not rows:
-            return None
-        blob = blob_from(cast("BlobRow", rows[0]))
-        return BegunMaking(blob, None if clear_after is None else clearing)
 
     async def record(self, made: MadeRenditions) -> Recorded:
         owed = new_id(datetime.now(UTC))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+import asyncpg
 from advanced_alchemy.base import DefaultBase
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, SmallInteger, Text, func, text
 from sqlalchemy.dialects.postgresql import BYTEA, INET, TIMESTAMP
@@ -156,6 +157,24 @@ def blob_from(row: BlobRow) -> Blob:
         thumbnails_recipe=row.thumbnails_recipe,
         optimised_recipe=row.optimised_recipe,
         is_damaged=row.damaged_at is not None,
+    )
+
+
+def blob_from_record(record: asyncpg.Record) -> Blob:
+    """Read what a statement of our own selected of all columns of a row."""
+    return Blob(
+        id=record["id"],
+        sha256=record["sha256"],
+        byte_size=record["byte_size"],
+        format=ImageFormat(record["format"]),
+        width=record["width"],
+        height=record["height"],
+        shard=record["shard"],
+        state=BlobState(record["state"]),
+        processing=Processing(record["processing"]),
+        thumbnails_recipe=record["thumbnails_recipe"],
+        optimised_recipe=record["optimised_recipe"],
+        is_damaged=record["damaged_at"] is not None,
     )
 
 

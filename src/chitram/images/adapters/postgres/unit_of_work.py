@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from chitram.images.adapters.postgres.first_images import add_first, find_live
 from chitram.images.adapters.postgres.keys import PostgresKeys
-from chitram.images.adapters.postgres.renditions import PostgresRenditions
+from chitram.images.adapters.postgres.renditions import PostgresRenditions, begin_making
 from chitram.images.adapters.postgres.rows import (
     BlobRow,
     ImageRow,
@@ -25,7 +25,7 @@ from chitram.images.adapters.postgres.rows import (
 from chitram.images.adapters.postgres.uploads import PostgresUploads
 from chitram.images.domain.image import Blob, BlobState, Image
 from chitram.images.domain.rendition import Processing, RenditionSort
-from chitram.images.ports import LiveBlobExists, StaleBlob
+from chitram.images.ports import BegunMaking, LiveBlobExists, StaleBlob
 from chitram.kernel.ids import id_time
 from chitram.platform.database import SqlUnitOfWork, violated_constraint
 from chitram.platform.outbox import Relay
@@ -83,6 +83,11 @@ class PostgresTransactions:
         now = datetime.now(UTC)
         entry = await add_first(self._statements, blob, image, newer_than=newer_than, now=now)
         self._relay.notify([entry])
+
+    async def begin_making(
+        self, entry_id: UUID, blob_id: UUID, sort: RenditionSort, *, clear_after: timedelta | None
+    ) -> BegunMaking | None:
+        return await begin_making(self._statements, entry_id, blob_id, sort, clear_after)
 
 
 class PostgresBlobs:
