@@ -16,13 +16,12 @@ from litestar.testing import AsyncTestClient
 from litestar.types import ASGIApp, Receive, Scope
 
 from chitram.delivery.entrypoints.send import (
-    AT_ONCE_BYTES,
     CHUNK_BYTES,
     PreconditionFailed,
     RangeNotSatisfiable,
     SendObject,
 )
-from chitram.delivery.entrypoints.small_bodies import SmallBodies
+from chitram.delivery.entrypoints.small_bodies import SMALL_BYTES, SmallBodies
 from chitram.delivery.ports import SentByProxy, SentByStore
 from chitram.delivery.representations import Representation
 from chitram.kernel.errors import ChitramError, StorageUnavailable
@@ -32,7 +31,7 @@ from tests.http.asgi import Receiver, Sender, StoredObject, scope_of, sender
 
 Answering = Callable[[Receive, Receiver], Coroutine[Any, Any, None]]
 SMALL = os.urandom(1000)
-LARGE = os.urandom(AT_ONCE_BYTES * 3 + 100_000)
+LARGE = os.urandom(SMALL_BYTES * 3 + 100_000)
 TAG = '"abc"'
 CHANGED = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 SECURITY = {
@@ -121,9 +120,9 @@ async def test_vary_is_told_where_the_representation_was_chosen() -> None:
 
 
 async def test_a_small_object_is_one_read_and_one_send() -> None:
-    stored = StoredObject(LARGE[:AT_ONCE_BYTES])
+    stored = StoredObject(LARGE[:SMALL_BYTES])
     answer = await answered(answer_with(stored))
-    assert stored.reads == [(0, AT_ONCE_BYTES)]
+    assert stored.reads == [(0, SMALL_BYTES)]
     assert len(answer.messages) == 2
 
 

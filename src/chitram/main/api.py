@@ -47,6 +47,7 @@ from chitram.platform.http.listener import drop_stalled_clients
 from chitram.platform.http.middleware import RequestEnvelope
 from chitram.platform.http.query_limit import QueryLimit
 from chitram.platform.http.rate_limits import Metering, RateLimiting
+from chitram.platform.http.turns import ReadsGiveWay
 from chitram.platform.logging import OUTPUT, configure_logging
 from chitram.platform.networks import Networks
 from chitram.platform.settings import Settings, load_settings
@@ -90,7 +91,7 @@ def make_app(settings: Settings, *others: Provider) -> ASGIApp:
         request_max_body_size=None,
     )
     setup_dishka(container, app)
-    reading = QueryLimit(ReadsFirst(app, lambda: container.get(Reads)))
+    reading = ReadsGiveWay(QueryLimit(ReadsFirst(app, lambda: container.get(Reads))))
     # Outside the envelope, so that the access line does not wait for what is thrown away.
     served = DrainUnread(RequestEnvelope(reading, AccessLog.from_settings(settings)))
     return ClientAddress(served, Networks(settings.trusted_proxies), settings.forwarded_header)

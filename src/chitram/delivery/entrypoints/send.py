@@ -13,15 +13,13 @@ from litestar.types import Receive, Scope, Send
 
 from chitram.delivery.domain.conditional import Outcome, evaluate, range_applies
 from chitram.delivery.domain.ranges import ByteRange, parse_range
-from chitram.delivery.entrypoints.small_bodies import SmallBodies
+from chitram.delivery.entrypoints.small_bodies import SMALL_BYTES, SmallBodies
 from chitram.delivery.ports import Delivery, ImageFiles, OpenFile, SentByProxy, SentByStore
 from chitram.delivery.representations import Representation
 from chitram.kernel.errors import Category, ChitramError, StorageUnavailable
 from chitram.platform.http.head import RequestHead
 
-# Up to here a body is one read and one send.
-AT_ONCE_BYTES = 256 * 1024
-# Beyond it, reads of this size follow the client, each sent as it is. The server queues four for a
+# Of what is not small, reads of this size follow the client, each sent as it is. The server queues four for a
 # client that does not read, and copies each. One fits with room into the 65,483 bytes of a segment of the
 # loopback device: a tail beyond it waits for the window of a client that reads little at a time.
 CHUNK_BYTES = 56 * 1024
@@ -174,8 +172,8 @@ class SendObject(msgspec.Struct, frozen=True, kw_only=True):
         return headers
 
     async def _send_body(self, answer: _Answer, opened: OpenFile, receive: Receive, send: Send) -> None:
-        if answer.length <= AT_ONCE_BYTES:
-            reads = _reads(answer.pieces, AT_ONCE_BYTES)
+        if answer.length <= SMALL_BYTES:
+            reads = _reads(answer.pieces, SMALL_BYTES)
             body = b"".join([await read.perform(opened) for read in reads])
             if answer.is_whole:
                 self.bodies.read(self.chosen, body)

@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 from chitram.delivery.representations import Representation
 
-# Enough for most thumbnails; of what is larger, reading is a smaller part of sending.
-SMALL_BYTES = 64 * 1024
+# Up to here a body is one read and one send.
+SMALL_BYTES = 256 * 1024
 TOTAL_BYTES = 16 * 1024 * 1024
 # Nothing is known of most of them but that they were read once.
 MAX_ENTRIES = 1024
