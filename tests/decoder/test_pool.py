@@ -285,16 +285,19 @@ async def test_a_refusal_that_nobody_waits_for_is_no_error_of_the_event_loop(
     assert unhandled == []
 
 
-async def test_no_more_decoders_run_than_are_allowed_and_each_does_its_share(
+async def test_all_decoders_that_are_allowed_are_there_before_a_burst_and_no_more_in_it(
     new_pool: NewPool, upload: Upload
 ) -> None:
-    pool = await new_pool(size=2)
     before = _children()
+    pool = await new_pool(size=3)
+    await asyncio.gather(*pool._children.tasks)
+    ready = _children() - before
+    assert {child.pid for child in pool._children.idle} == ready
     data = photos.jpeg(800, 600)
     await asyncio.gather(*(pool.inspect(upload(data)) for _ in range(30)))
-    started = _children() - before
-    assert len(started) == 1
-    assert len(pool._children.idle) == 2
+    assert _children() - before == ready
+    assert len(pool._children.idle) == len(ready) == 3
+    assert all(child.served for child in pool._children.idle)
 
 
 async def test_a_decoder_is_replaced_after_its_share_of_images(

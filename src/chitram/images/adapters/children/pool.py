@@ -25,6 +25,7 @@ class ChildPool:
 
     def __init__(self, program: Program, *, size: int, jobs_per_child: int) -> None:
         self._program = program
+        self._size = size
         self._jobs_per_child = jobs_per_child
         # Whoever holds a slot may have a child; idle children and held slots are `size` at most.
         self.slots = asyncio.Semaphore(size)
@@ -36,8 +37,14 @@ class ChildPool:
         self.closed = False
 
     async def start(self) -> None:
-        """Have one child ready; raises `ChildNotStarted` with the reason for the operator."""
+        """Have one child ready and the others soon, so that no burst of jobs waits until they have started.
+
+        Raises `ChildNotStarted` with the reason for the operator.
+        """
         self.idle.append(await Child.start(self._program))
+        for _ in range(self._size - 1):
+            await self.slots.acquire()
+            self.in_background(self._renew())
 
     async def aclose(self) -> None:
         """Cancel what is under way and end every child."""

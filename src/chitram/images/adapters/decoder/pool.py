@@ -91,7 +91,7 @@ class DecoderPool:
         self._places = asyncio.Semaphore(size * _TOLD_AT_ONCE)
 
     async def start(self) -> None:
-        """Have one decoder ready; raises `ChildNotStarted` with the reason for the operator."""
+        """Have one decoder ready and the others soon; raises `ChildNotStarted` for the operator."""
         await self._children.start()
 
     async def aclose(self) -> None:
