@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 from chitram.images.adapters.decoder.exif import displayed, minimal_tiff, read_orientation
@@ -18,6 +17,7 @@ from chitram.images.adapters.decoder.jpeg_markers import (
     Segment,
     is_frame,
     is_metadata,
+    leading_segments,
     payload,
     read_frame,
     segments,
@@ -54,10 +54,13 @@ def examine(data: Source, *, max_pixels: int, keep_metadata: bool) -> Found:
 
 
 def shape(data: Source) -> Shape:
-    """Read size and orientation without decoding anything; raises `CorruptImage`."""
-    found, frame = _read(data, sys.maxsize)
-    orientation = _orientation(data, _before_first_scan(found))
-    return Shape(ImageFormat.JPEG, frame.width, frame.height, orientation)
+    """Read size and orientation from what is before the first scan; raises `CorruptImage`."""
+    leading = list(leading_segments(data))
+    frame = next((each for each in leading if is_frame(each.marker)), None)
+    if frame is None:
+        raise CorruptImage("The JPEG has no frame header.")
+    header = read_frame(data, frame)
+    return Shape(ImageFormat.JPEG, header.width, header.height, _orientation(data, leading))
 
 
 def _read(data: Source, max_pixels: int) -> tuple[list[Segment], Frame]:

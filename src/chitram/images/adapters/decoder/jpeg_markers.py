@@ -79,9 +79,23 @@ def segments(data: Source) -> Iterator[Segment]:
     offset = 2
     for _ in range(MAX_SEGMENTS):
         segment = _segment_at(data, offset)
+        if segment.marker == SOS:
+            segment = segment._replace(end=_end_of_scan(data, segment.end))
         yield segment
         if segment.marker == EOI:
             return
+        offset = segment.end
+    raise CorruptImage("The JPEG has too many segments.")
+
+
+def leading_segments(data: Source) -> Iterator[Segment]:
+    """Yield every segment from after SOI to the first scan, of which nothing is read."""
+    offset = 2
+    for _ in range(MAX_SEGMENTS):
+        segment = _segment_at(data, offset)
+        if segment.marker in {SOS, EOI}:
+            return
+        yield segment
         offset = segment.end
     raise CorruptImage("The JPEG has too many segments.")
 
@@ -100,12 +114,14 @@ def _segment_at(data: Source, offset: int) -> Segment:
     end = start + 2 + length
     if length < 2 or end > len(data):  # noqa: PLR2004 - the length counts itself
         raise CorruptImage("The JPEG is truncated or a segment's length is wrong.")
-    if marker == SOS:
-        following = _NEXT_MARKER.search(data, end)
-        if following is None:
-            raise CorruptImage("The JPEG is truncated: it has no end-of-image marker.")
-        end = following.start()
     return Segment(marker, start, end)
+
+
+def _end_of_scan(data: Source, offset: int) -> int:
+    following = _NEXT_MARKER.search(data, offset)
+    if following is None:
+        raise CorruptImage("The JPEG is truncated: it has no end-of-image marker.")
+    return following.start()
 
 
 def _check_gap(data: Source, offset: int, start: int) -> None:

@@ -18,6 +18,7 @@ from chitram.images.adapters.postgres.rows import (
     BlobRow,
     ImageRow,
     blob_from,
+    blob_from_record,
     image_from,
     row_of_blob,
     row_of_image,
@@ -35,6 +36,11 @@ _RECIPES = {
     RenditionSort.THUMBNAILS: BlobRow.thumbnails_recipe,
     RenditionSort.OPTIMISED: BlobRow.optimised_recipe,
 }
+_LOCK = """
+SELECT id, sha256, byte_size, format, width, height, shard, state, processing, thumbnails_recipe,
+       optimised_recipe, damaged_at
+FROM blobs WHERE id = $1 FOR UPDATE
+"""
 # Written out: a plan that is made once for all values cannot use the indexes of live blobs otherwise.
 _IS_LIVE = BlobRow.state == literal(BlobState.LIVE.value, literal_execute=True)
 
@@ -101,8 +107,11 @@ class PostgresBlobs:
         return blob_from(row) if row is not None else None
 
     async def lock(self, blob_id: UUID) -> Blob | None:
-        row = await self._session.get(BlobRow, blob_id, with_for_update=True, populate_existing=True)
-        return blob_from(row) if row is not None else None
+        # Past the ORM: workers do it for each image that they make thumbnails of.
+        connection = await self._session.connection()
+        rows = await connection.exec_driver_sql(_LOCK, (blob_id,))
+        row = rows.mappings().one_or_none()
+        return blob_from_record(row) if row is not None else None
 
     async def add(self, blob: Blob, *, newer_than: timedelta) -> None:
         now = (await self._session.execute(select(func.clock_timestamp()))).scalar_one()
