@@ -19,7 +19,7 @@ FORWARDED: ForwardedHeader = "forwarded"
 
 
 def seen(*lines: str, peer: IPv4Address = PROXY, header: ForwardedHeader = XFF) -> str:
-    return str(client_address(peer, list(lines), PROXIES, header))
+    return str(client_address(peer, ",".join(lines), PROXIES, header))
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,35 @@ async def test_the_scope_names_the_client() -> None:
     assert await scope_of(("::ffff:198.51.100.9", 5)) == ("198.51.100.9", 5)
     assert await scope_of(None, field) is None
     assert await scope_of(("unix:", 0), field) == ("unix:", 0)
+
+
+async def test_each_request_is_judged_by_what_it_says_itself() -> None:
+    found: list[object] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        found.append(scope["client"])
+
+    layer = ClientAddress(app, PROXIES, XFF)
+    first, other, long = b"192.0.2.1", b"192.0.2.2", b"203.0.113.5," * 40 + b"192.0.2.3"
+    for peer, field in [
+        ("127.0.0.1", first),
+        ("127.0.0.1", other),
+        ("198.51.100.9", first),
+        ("127.0.0.1", first),
+        ("127.0.0.1", long),
+        ("127.0.0.1", long[1:]),
+    ]:
+        scope = {"type": "http", "client": (peer, 5), "headers": [(b"x-forwarded-for", field)]}
+        await layer(cast("Scope", scope), cast("Receive", None), cast("Send", None))
+    assert [cast("tuple[str, int]", client)[0] for client in found] == [
+        "192.0.2.1",
+        "192.0.2.2",
+        "198.51.100.9",
+        "192.0.2.1",
+        "192.0.2.3",
+        "192.0.2.3",
+    ]
+    assert layer._remembered.cache_info().currsize == 3
 
 
 async def test_only_the_field_that_the_proxies_set_is_read() -> None:

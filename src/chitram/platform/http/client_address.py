@@ -17,6 +17,9 @@ ForwardedHeader = Literal["x-forwarded-for", "forwarded"]
 # Hops that are looked at, from the nearest. No sensible chain of proxies is longer.
 _MOST_HOPS = 32
 _LONGEST_HOP = 512
+# What is said by a sensible chain; all that is remembered takes 3 MB at most.
+_LONGEST_REMEMBERED = 256
+_MOST_REMEMBERED = 4096
 _PORT = r"(?::(?:\d{1,5}|_[A-Za-z0-9._-]+))?"
 _NODE = re.compile(rf"\[(?P<v6>[0-9A-Fa-f:.]+)\]{_PORT}|(?P<v4>[0-9.]+){_PORT}")
 # RFC 7239, section 4, with the tokens and quoted strings of RFC 9110, section 5.6.
@@ -43,6 +46,9 @@ class ClientAddress:
         self._app = app
         self._trusted = trusted
         self._header = header
+        self._name = header.encode()
+        # Clients and proxies say the same again and again.
+        self._remembered = lru_cache(_MOST_REMEMBERED)(self._walk)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == ScopeType.HTTP and scope["client"]:
@@ -56,10 +62,15 @@ class ClientAddress:
     def _client_of(self, host: str, scope: Scope) -> str | None:
         if not self._trusted:
             return _text(host)
+        # Several lines of a field mean what one with commas between them does (RFC 9110, section 5.3).
+        said = b",".join([value for key, value in scope["headers"] if key == self._name])
+        return self._remembered(host, said) if len(said) <= _LONGEST_REMEMBERED else self._walk(host, said)
+
+    def _walk(self, host: str, said: bytes) -> str | None:
         peer = parse_address(host)
         if peer is None:
             return None
-        return str(client_address(peer, _lines(scope, self._header), self._trusted, self._header))
+        return str(client_address(peer, said.decode("latin-1"), self._trusted, self._header))
 
 
 @lru_cache(4096)
@@ -69,15 +80,13 @@ def _text(host: str) -> str | None:
     return None if address is None else str(address)
 
 
-def client_address(
-    peer: IPAddress, lines: list[str], trusted: Networks, header: ForwardedHeader
-) -> IPAddress:
-    """Walk from `peer` through the lines of the field to the first address that is no trusted proxy."""
+def client_address(peer: IPAddress, said: str, trusted: Networks, header: ForwardedHeader) -> IPAddress:
+    """Walk from `peer` through the field to the first address that is no trusted proxy."""
     believed = peer
-    if believed not in trusted or not lines:
+    if believed not in trusted or not said:
         return believed
     # One piece more than is looked at: the rest, unsplit.
-    hops = ",".join(lines).rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]
+    hops = said.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]
     for hop in reversed(hops):
         found = _address_of(hop, header)
         if found is None:
@@ -86,11 +95,6 @@ def client_address(
         if believed not in trusted:
             break
     return believed
-
-
-def _lines(scope: Scope, header: str) -> list[str]:
-    name = header.encode()
-    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
 
 
 def _address_of(hop: str, header: ForwardedHeader) -> IPAddress | None:
