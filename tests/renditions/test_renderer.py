@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ from structlog.testing import capture_logs
 from chitram.images.adapters.children import process
 from chitram.images.adapters.children.frames import frame
 from chitram.images.adapters.children.process import Child
+from chitram.images.adapters.decoder import png
+from chitram.images.adapters.decoder.source import Shape, Source
 from chitram.images.adapters.renderer import renderer as module
 from chitram.images.adapters.renderer.protocol import Encoded, Made, Refused, Work
 from chitram.images.adapters.renderer.renderer import PATIENCE, ChildRenderer
@@ -79,21 +82,74 @@ async def test_a_renderer_that_fails_is_replaced(
     assert await _works(renderer, stored)
 
 
-@pytest.mark.parametrize(("starved", "times"), [(lambda _: 0.0, 1), (lambda _: time.monotonic(), PATIENCE)])
+async def test_a_renderer_that_hangs_gets_no_longer_than_it_is_given(
+    new_renderer: NewRenderer, stored: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer = new_renderer(seconds=0.2)
+    await _stand_in(renderer, monkeypatch, "hang")
+    looks: list[int] = []
+
+    def looked_at(pid: int) -> float:
+        looks.append(pid)
+        return 0.0
+
+    monkeypatch.setattr(module, "starved_seconds", looked_at)
+    with pytest.raises(RenderingFailed, match="too long"):
+        await renderer.thumbnails(stored(photos.jpeg()))
+    # In the beginning, and when its time is over.
+    assert len(looks) == 2
+
+
+@pytest.mark.parametrize(
+    ("waits", "error"), [(0.7, RenderingFailed), (1.0, RendererUnavailable)], ids=["most of it", "all of it"]
+)
 async def test_waiting_for_a_processor_is_no_hanging_but_ends_too(
     new_renderer: NewRenderer,
     stored: New,
     monkeypatch: pytest.MonkeyPatch,
-    starved: Callable[[int], float],
-    times: float,
+    waits: float,
+    error: type[Exception],
 ) -> None:
-    renderer = new_renderer(seconds=0.3)
+    """The picture is only at fault when its own share of the time has been as long as it may be."""
+    renderer = new_renderer(seconds=0.2)
     await _stand_in(renderer, monkeypatch, "hang")
-    monkeypatch.setattr(module, "starved_seconds", starved)
+    monkeypatch.setattr(module, "starved_seconds", lambda _: waits * time.monotonic())
     began = time.monotonic()
-    with pytest.raises(RenderingFailed, match="too long"):
+    with pytest.raises(error):
         await renderer.thumbnails(stored(photos.jpeg()))
-    assert time.monotonic() - began >= 0.3 * times
+    assert time.monotonic() - began >= 0.2 * min(PATIENCE, 1 / (1 - waits) if waits < 1 else PATIENCE)
+    renderer._seconds = 60.0
+    monkeypatch.undo()
+    assert await _works(renderer, stored)
+
+
+async def test_a_job_that_is_stopped_while_its_original_is_looked_at_is_stopped(
+    new_renderer: NewRenderer, stored: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that looks keeps what it looks at, and its end is nobody's concern."""
+    looking, may_end, look_at = threading.Event(), threading.Event(), png.shape
+
+    def look(data: Source) -> Shape:
+        with memoryview(data):
+            looking.set()
+            may_end.wait(10)
+        return look_at(data)
+
+    monkeypatch.setattr("chitram.images.adapters.renderer.renderer.png.shape", look)
+    task = asyncio.create_task(new_renderer().thumbnails(stored(photos.png())))
+    await asyncio.to_thread(looking.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    may_end.set()
+
+
+async def test_an_original_with_a_broken_header_fails_its_picture(
+    new_renderer: NewRenderer, stored: New
+) -> None:
+    empty = photos.png_file(photos.header(0, 100), photos.chunk(b"IEND"))
+    with pytest.raises(RenderingFailed, match="not the picture that was stored"):
+        await new_renderer().thumbnails(stored(empty))
 
 
 async def test_the_kernel_tells_for_how_long_a_process_has_waited_for_a_processor() -> None:

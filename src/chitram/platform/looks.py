@@ -41,7 +41,8 @@ class Looks:
     def limit(self, seconds: float) -> Limit:
         """When it is enough for one who has just begun to wait, and wants to for `seconds`."""
         needed = math.ceil(seconds / LOOK_SECONDS)
-        return Limit(self._on_time + needed, self._late + math.ceil(needed * _LATE_FOR_EACH))
+        # One more, as one that is under way may have begun before.
+        return Limit(self._on_time + needed + 1, self._late + math.ceil(needed * _LATE_FOR_EACH) + 1)
 
     def are_enough(self, limit: Limit) -> bool:
         return self._on_time >= limit.on_time or self._late >= limit.late

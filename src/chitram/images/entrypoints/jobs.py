@@ -33,8 +33,9 @@ from chitram.platform.settings import Settings
 # Removing an object takes a store in health far less.
 _REMOVE_SECONDS = 110
 # How often as long as it may render a job takes at most: where nobody is short of processors a
-# fraction of one, and more than the renderer's patience everywhere.
-_RENDERS = 5
+# fraction of one. Three others may be before it at the only renderer, which is waited for four times
+# as long as it may render when it gets no processor: more than these sixteen is the job's own fault.
+_RENDERS = 17
 
 
 class DeleteBlobJob(Job):

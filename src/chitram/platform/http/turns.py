@@ -10,7 +10,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 # Measured beside others: docs/benchmarks/tried/mixed.md.
-READS_IN_A_TURN = 64
+READS_IN_A_TURN = 24
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

@@ -44,7 +44,7 @@ class ChildPool:
         self.idle.append(await Child.start(self._program))
         for _ in range(self._size - 1):
             await self.slots.acquire()
-            self.in_background(self._renew())
+            self._renew_soon()
 
     async def aclose(self) -> None:
         """Cancel what is under way and end every child."""
@@ -108,7 +108,7 @@ class ChildPool:
         if self.idle or self.closed:
             self.slots.release()
         else:
-            self.in_background(self._renew())
+            self._renew_soon()
 
     def in_background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run `work` in a task that `aclose` cancels and waits for."""
@@ -132,7 +132,10 @@ class ChildPool:
             if child.is_usable():
                 return child
             _log.warning(f"{self._program.name}_lost", pid=child.pid)
-            await child.kill()
+            self._lent.add(child)
+            await self.end(child)
+        if self.closed:
+            raise ChildNotStarted("no more are started")
         starting = self.in_background(Child.start(self._program))
         try:
             return await starting
@@ -140,17 +143,23 @@ class ChildPool:
             self._tell(error)
             raise
         except asyncio.CancelledError:
+            if starting.done() and not starting.cancelled() and not starting.exception():
+                # Nobody else knows of it.
+                self._dismiss(starting.result())
             if self.closed:
                 raise ChildNotStarted("no more are started") from None
             raise
+
+    def _renew_soon(self) -> None:
+        """Give a slot back once a child is ready; also when `aclose` cancels that before its first step."""
+        renewing = self.in_background(self._renew())
+        renewing.add_done_callback(lambda _: self.slots.release())
 
     async def _renew(self) -> None:
         try:
             self.idle.append(await Child.start(self._program))
         except ChildNotStarted as error:
             self._tell(error)
-        finally:
-            self.slots.release()
 
     def _tell(self, error: ChildNotStarted) -> None:
         _log.error(f"{self._program.name}_not_started", error=str(error))

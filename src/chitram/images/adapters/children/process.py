@@ -138,16 +138,10 @@ class Child:
 
     async def answer(self, most: int) -> bytes:
         """End as `ask` does; after a cancellation the answer can still be awaited by another call."""
-        while (said := self.heard(most)) is None:
+        while (end := self._end_of_answer(most)) is None:
             await self._hear()
-        return said
-
-    def heard(self, most: int) -> bytes | None:
-        """The next answer, if all of it has come along with another; raises `ProtocolError`."""
-        if (end := self._end_of_answer(most)) is None:
-            return None
         said = bytes(self._said[LENGTH_BYTES:end])
-        # What is left in the end was not asked for, and makes the child unusable.
+        # Whatever comes behind it was not asked for, and makes the child unusable.
         del self._said[:end]
         return said
 
@@ -160,13 +154,29 @@ class Child:
 
     async def _hear(self) -> None:
         try:
-            chunk = await asyncio.get_running_loop().sock_recv(self._connection, _READ_BYTES)
+            chunk = self._connection.recv(_READ_BYTES)
+        except BlockingIOError:
+            await self._is_readable()
+            return
         except OSError:
             chunk = b""
         if not chunk:
             await self._wait(_STOP_SECONDS)
             raise ChildGone(self._process.poll())
         self._said += chunk
+
+    async def _is_readable(self) -> None:
+        """Return when there is something to read.
+
+        Reading itself is not awaited: whoever is cancelled in the moment in which it ends would lose it.
+        """
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(self._connection, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(self._connection)
 
     def interrupt(self) -> None:
         """End it at once, and so whatever waits for its answer, by `ChildGone`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterable
 from copy import copy
 from typing import Literal, Self
@@ -11,7 +10,6 @@ from typing import Literal, Self
 import structlog
 
 from chitram.images.adapters.children.frames import ProtocolError
-from chitram.images.adapters.children.lines import Answered, Line, Lines, NotBegun, Turn
 from chitram.images.adapters.children.pool import ChildPool
 from chitram.images.adapters.children.process import Child, ChildGone, ChildNotStarted, Program
 from chitram.images.adapters.children.spool import ReadOnlySpool
@@ -37,11 +35,6 @@ _log = structlog.get_logger("chitram.decoder")
 IMAGES_PER_DECODER = 5000
 # An image whose decoder died gets one more: the first may have died of something else.
 _ATTEMPTS = 2
-# An image that waited behind others whose decoders died is told to come again after so many of them.
-_LOSSES = 5
-# Images that a decoder is told of at once: it needs 2 ms for a small one, and a busy event loop 25 ms
-# until it sees that (docs/benchmarks/tried/mixed.md).
-_TOLD_AT_ONCE = 8
 # Hashing so much takes the event loop less time than waking a thread.
 _HASHED_AT_ONCE_BYTES = 256 * 1024
 # Who answers requests goes first: beside one of them a decoder gets a quarter of a processor. Less
@@ -50,7 +43,7 @@ NICENESS = 5
 
 
 class DecoderPool:
-    """Examines uploads in confined child processes, at most `size` of them, each one image after the other.
+    """Examines uploads in confined child processes, at most `size` of them, one image in each.
 
     Args:
         size: how many images are examined at once.
@@ -87,8 +80,6 @@ class DecoderPool:
         self._wait_seconds = wait_seconds
         program = Program("decoder", "chitram.images.adapters.decoder.child", self._terms)
         self._children = ChildPool(program, size=size, jobs_per_child=IMAGES_PER_DECODER)
-        self._lines = Lines(self._children, jobs_per_child=IMAGES_PER_DECODER, most=MAX_FRAME_BYTES)
-        self._places = asyncio.Semaphore(size * _TOLD_AT_ONCE)
 
     async def start(self) -> None:
         """Have one decoder ready and the others soon; raises `ChildNotStarted` for the operator."""
@@ -104,9 +95,9 @@ class DecoderPool:
         The caller may be cancelled: its image is examined to the end all the same, so that the
         decoder is in a known state, and the answer forgotten.
         """
-        with await self._place() as place, ReadOnlySpool.of(received) as spool:
-            answer, pieces = await self._examine(spool, place)
-            place.give_back()
+        with await self._slot() as slot, ReadOnlySpool.of(received) as spool:
+            answer, pieces = await self._examine(spool, slot)
+            slot.give_back()
             size = sum(each.length if isinstance(each, Slice) else len(each) for each in pieces)
             # Hashed here and not by the decoder: images are told apart by it.
             if spool.is_whole(pieces) or size <= _HASHED_AT_ONCE_BYTES:
@@ -122,26 +113,34 @@ class DecoderPool:
             sha256=digest,
         )
 
-    async def _place(self) -> _Place:
-        if self._children.closed:
-            raise UploadCapacityExceeded
-        if self._places.locked():
+    async def _slot(self) -> _Slot:
+        self._refuse_when_closed()
+        if self._children.slots.locked():
             async with waiting(self._wait_seconds):
-                await self._places.acquire()
+                await self._children.slots.acquire()
         else:
-            await self._places.acquire()
-        return _Place(self._places)
+            await self._children.slots.acquire()
+        slot = _Slot(self._children)
+        try:
+            self._refuse_when_closed()
+        except UploadCapacityExceeded:
+            slot.give_back()
+            raise
+        return slot
 
-    async def _examine(self, spool: ReadOnlySpool, place: _Place) -> tuple[Accepted, tuple[Piece, ...]]:
+    def _refuse_when_closed(self) -> None:
+        if self._children.closed:
+            raise UploadCapacityExceeded("The server is being stopped. Try again shortly.")
+
+    async def _examine(self, spool: ReadOnlySpool, slot: _Slot) -> tuple[Accepted, tuple[Piece, ...]]:
         """Return a decoder's answer, held against what can be true."""
         for _ in range(_ATTEMPTS):
             try:
-                answer, pieces = await self._ask(spool, place)
+                answer, pieces = await self._ask(spool, slot)
             except ChildNotStarted as error:
                 raise UploadCapacityExceeded("No decoder could be started. Try again shortly.") from error
             except ChildGone as error:
-                if self._children.closed:
-                    raise UploadCapacityExceeded("The server is being stopped. Try again shortly.") from None
+                self._refuse_when_closed()
                 _log.warning("decoder_gone", exit_status=error.exit_status, bytes=spool.size)
                 if error.used_up:
                     raise over_limits() from error
@@ -157,64 +156,42 @@ class DecoderPool:
                 return answer, pieces
         raise CorruptImage("The image cannot be decoded: the decoder does not survive it.")
 
-    async def _ask(self, spool: ReadOnlySpool, place: _Place) -> tuple[Answer, tuple[Piece, ...]]:
-        """Ask until a decoder has come to this image."""
-        for _ in range(_LOSSES):
-            with contextlib.suppress(NotBegun):
-                return await self._ask_one(spool, place)
-            if self._children.closed:
-                break
-        raise UploadCapacityExceeded
-
-    async def _ask_one(self, spool: ReadOnlySpool, place: _Place) -> tuple[Answer, tuple[Piece, ...]]:
-        line, turn = await self._lines.join(Job(spool.size), spool.fileno())
+    async def _ask(self, spool: ReadOnlySpool, slot: _Slot) -> tuple[Answer, tuple[Piece, ...]]:
+        decoder = await self._children.take()
         try:
-            answer = read_answer(await self._said(line, turn))
+            decoder.tell(Job(spool.size), spool.fileno())
+            answer = read_answer(await self._answer(decoder))
             pieces = verify(answer, spool.size, self._terms) if isinstance(answer, Accepted) else ()
-        except (asyncio.CancelledError, UploadCapacityExceeded):
-            self._children.to_the_end(self._see_out(line, turn, place.handed_over()))
-            raise
-        except NotBegun:
+        except asyncio.CancelledError:
+            self._children.to_the_end(self._see_out(decoder, slot.handed_over()))
             raise
         except BaseException:
-            if turn.result() is Turn.COME:
-                await self._lines.lose(line)
-            else:
-                # It is at another image by now, or idle; in either case it gets no further one.
-                line.child.interrupt()
+            await self._children.end(decoder)
             raise
-        if turn.result() is Turn.COME:
-            self._lines.answered(line)
+        self._children.give_back(decoder)
         return answer, pieces
 
-    async def _said(self, line: Line, turn: Answered) -> bytes:
-        """Wait for the answer of a decoder; raises `NotBegun`."""
-        if not turn.done():
-            async with waiting(self._wait_seconds):
-                await asyncio.wait((turn,))
-        said = turn.result()
-        if said is Turn.LOST:
-            raise NotBegun
-        return await self._answer(line.child) if said is Turn.COME else said
-
     async def _answer(self, decoder: Child) -> bytes:
-        async with asyncio.timeout(self._decode_seconds):
-            return await decoder.answer(MAX_FRAME_BYTES)
+        try:
+            async with asyncio.timeout(self._decode_seconds):
+                return await decoder.answer(MAX_FRAME_BYTES)
+        except TimeoutError:
+            # It may have come while the event loop was held up, and lie unread.
+            async with asyncio.timeout(0):
+                return await decoder.answer(MAX_FRAME_BYTES)
 
-    async def _see_out(self, line: Line, turn: Answered, place: _Place) -> None:
+    async def _see_out(self, decoder: Child, slot: _Slot) -> None:
         """Wait for an answer that nobody wants any more, so that the decoder is in a known state."""
-        with place:
-            if await turn is not Turn.COME:
-                return
+        with slot:
             try:
-                await self._answer(line.child)
+                await self._answer(decoder)
             except (ChildGone, ProtocolError, TimeoutError):
-                await self._lines.lose(line)
+                await self._children.end(decoder)
             except BaseException:
-                await self._lines.lose(line)
+                await self._children.end(decoder)
                 raise
             else:
-                self._lines.answered(line)
+                self._children.give_back(decoder)
 
     def _refusal(self, answer: Refused) -> Exception:
         if answer.unexpected:
@@ -222,22 +199,22 @@ class DecoderPool:
         return as_error(answer, self._terms)
 
 
-class _Place:
-    """A place behind a decoder, given back once: by whoever holds it last."""
+class _Slot:
+    """One of the pool's slots, given back once: by whoever holds it last."""
 
-    def __init__(self, places: asyncio.Semaphore) -> None:
-        self._places: asyncio.Semaphore | None = places
+    def __init__(self, children: ChildPool) -> None:
+        self._children: ChildPool | None = children
 
     def give_back(self) -> None:
         """Let another have it, if it is still held here."""
-        if self._places is not None:
-            self._places.release()
-            self._places = None
+        if self._children is not None:
+            self._children.give_slot_back()
+            self._children = None
 
-    def handed_over(self) -> _Place:
+    def handed_over(self) -> _Slot:
         """Let go of it without giving it back; who gets what is returned has it now."""
         other = copy(self)
-        self._places = None
+        self._children = None
         return other
 
     def __enter__(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import os
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ IMAGES_PER_CHILD = 500
 # Who answers requests goes first, then the worker, then who waits for thumbnails: measured in
 # docs/benchmarks/tried/mixed.md. These go on top of the worker's.
 _NICENESS = {Work.THUMBNAILS: 4, Work.OPTIMISED: 9}
+# Walking through so much takes the event loop less time than waking a thread.
+_CHECKED_AT_ONCE_BYTES = 256 * 1024
 # A child that waits for a processor does not hang. So many times as long as is given may it take in all.
 PATIENCE = 4
 
@@ -114,7 +117,7 @@ class ChildRenderer:
                 asking = child.ask(job, spool.fileno(), most_bytes(work, spool.size))
                 answer = read_answer(await self._in_time(child, asking))
                 if not isinstance(answer, Refused):
-                    await asyncio.to_thread(check, work, answer.renditions, shape, spool.size)
+                    await _checked(work, answer.renditions, shape, spool.size)
         except ChildNotStarted as error:
             # No fault of the picture: it is tried again for ever.
             raise RendererUnavailable from error
@@ -135,17 +138,23 @@ class ChildRenderer:
         return answer.renditions
 
     async def _in_time(self, child: Child, asking: Coroutine[Any, Any, bytes]) -> bytes:
-        """What a child answers; raises `TimeoutError` when it hangs."""
+        """What a child answers; raises `TimeoutError` when it hangs.
+
+        A child that got too little of a processor in all that time raises `RendererUnavailable`.
+        """
         loop = asyncio.get_running_loop()
         task = loop.create_task(asking)
-        began, starved, left = loop.time(), starved_seconds(child.pid), self._seconds
+        began, before = loop.time(), starved_seconds(child.pid)
+        starved, left = 0.0, self._seconds
         try:
             while left > 0:
                 await asyncio.wait((task,), timeout=left)
                 if task.done():
                     return task.result()
-                given = self._seconds + starved_seconds(child.pid) - starved
-                left = began + min(given, PATIENCE * self._seconds) - loop.time()
+                starved = starved_seconds(child.pid) - before
+                left = began + min(self._seconds + starved, PATIENCE * self._seconds) - loop.time()
+            if starved > (PATIENCE - 1) * self._seconds:
+                raise RendererUnavailable("The renderer gets no processor.")
             raise TimeoutError
         finally:
             # It reads from a socket that is about to be closed.
@@ -156,14 +165,25 @@ class ChildRenderer:
 _REASONS = {"corrupt": "the picture cannot be decoded", "memory": "it takes too much memory"}
 
 
+async def _checked(work: Work, made: Sequence[Encoded], shape: Shape, original_bytes: int) -> None:
+    """As `check`, in a thread unless that takes longer to wake."""
+    if sum(len(each.content) for each in made) <= _CHECKED_AT_ONCE_BYTES:
+        check(work, made, shape, original_bytes)
+    else:
+        await asyncio.to_thread(check, work, made, shape, original_bytes)
+
+
 async def _shape(spool: ReadOnlySpool) -> Shape:
     """Read the header of an original as it was read on upload; raises `RenderingFailed`."""
     try:
-        return await asyncio.to_thread(_read_shape, spool)
+        if os.pread(spool.fileno(), 1, 0) == b"\x89":
+            # Chunks may stand up to its end.
+            return await asyncio.to_thread(lambda: png.shape(_mapped(spool)))
+        return jpeg.shape(_mapped(spool))
     except (CorruptImage, ValueError) as error:
         raise RenderingFailed("the file is not the picture that was stored") from error
 
 
-def _read_shape(spool: ReadOnlySpool) -> Shape:
-    with mmap.mmap(spool.fileno(), spool.size, access=mmap.ACCESS_READ) as data:
-        return png.shape(data) if data[:1] == b"\x89" else jpeg.shape(data)
+def _mapped(spool: ReadOnlySpool) -> mmap.mmap:
+    """The file, until nobody looks at it any more: a thread may, and so may the traceback of an error."""
+    return mmap.mmap(spool.fileno(), spool.size, access=mmap.ACCESS_READ)
