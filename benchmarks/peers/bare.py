@@ -22,7 +22,7 @@ from litestar.types import ASGIApp
 from valkey.asyncio import Valkey
 
 from chitram.main.api import serve
-from chitram.platform.embedded.ports import free_port
+from chitram.platform.embedded.ports import ReservedPort
 from chitram.platform.embedded.process import StopStep, die_with_parent, start
 from chitram.platform.embedded.service import wait_ready
 from chitram.platform.settings import PREFIX, load_settings
@@ -51,7 +51,8 @@ def running_bare(place: Path, body: bytes, valkey_url: str, processes: int = 2) 
         valkey_url: of the server that `/valkey` asks.
         processes: how many serve.
     """
-    file, port = place / "bare.json", free_port()
+    file, reserved = place / "bare.json", ReservedPort()
+    port = reserved.number
     file.write_bytes(body)
     settings = {"HTTP_PORT": port, "HTTP_WORKERS": processes, "VALKEY_URL": valkey_url}
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

@@ -15,7 +15,7 @@ from typing import cast
 
 import uvloop
 
-from chitram.platform.embedded.ports import free_port
+from chitram.platform.embedded.ports import ReservedPort
 
 _ANSWER = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -52,7 +52,8 @@ class _Sink(asyncio.BufferedProtocol):
 @contextlib.asynccontextmanager
 async def running_sink() -> AsyncIterator[tuple[str, int]]:
     """Run the program above while the block lasts; gives its address."""
-    port = free_port()
+    reserved = ReservedPort()
+    port = reserved.number
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", __name__, str(port)),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.load.wrk import asking
 from benchmarks.model import Run, Sample
-from chitram.platform.embedded.ports import free_port
+from chitram.platform.embedded.ports import ReservedPort
 from chitram.platform.embedded.process import die_with_parent
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +64,8 @@ async def running(originals: Sequence[Path]) -> AsyncIterator[Run]:
 
 @contextlib.asynccontextmanager
 async def _instance(program: Path, configuration: Path, paths: Path) -> AsyncIterator[Run]:
-    port = free_port()
+    reserved = ReservedPort()
+    port = reserved.number
     process = await asyncio.create_subprocess_exec(
         str(program),
         *("--ip", "127.0.0.1", "--port", str(port), "--conf", str(configuration), "--log-level", "error"),

@@ -12,13 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from chitram.platform.embedded.ports import ReservedPort
 from chitram.platform.objects.local import LocalStore
 from tests.delivery.conftest import StartApi
 from tests.support.api import Api, make_data_dir
 from tests.support.connections import connection
 from tests.support.nginx import running_nginx
 from tests.support.photos import jpeg
-from tests.support.seaweed import free_ports
 
 KEY = "blobs/0f/a-picture"
 FOUND = "/_chitram/local/blobs/0f/a-picture"
@@ -251,8 +251,8 @@ async def said_to(nginx: httpx.AsyncClient, head: str) -> tuple[int, str]:
 
 
 async def test_an_application_that_is_down_is_told_in_our_words(place: Path, store: LocalStore) -> None:
-    port = free_ports(1)[0]
-    with running_nginx(f"127.0.0.1:{port}", place / "objects") as url:
+    nobody = ReservedPort()
+    with running_nginx(f"127.0.0.1:{nobody.number}", place / "objects") as url:
         async with httpx.AsyncClient(base_url=url) as client:
             answer = await client.get("/any")
     assert code_of(answer) == (502, "UNAVAILABLE")

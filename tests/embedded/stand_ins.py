@@ -6,9 +6,11 @@ The first argument names one, the others are for it.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import pwd
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -56,15 +58,18 @@ class _Answers(BaseHTTPRequestHandler):
 
 
 def api(*flags: str) -> int:
-    """Ready at once; answers with its settings. Flags: `broken-api`, `stubborn-api`.
+    """Ready at once; answers with its settings. Flags: `broken-api`, `stubborn-api`, `wary-api`.
 
-    With `broken-worker` it is never ready, so that it cannot be faster than the worker's end.
+    With `broken-worker` it is never ready, so that it cannot be faster than the worker's end. A wary one
+    ends when another could have taken its port.
     """
     if "broken-api" in flags:
         return 3
     if "broken-worker" in flags:
         signal.pause()
     settings = load_settings()
+    if "wary-api" in flags and not _is_taken(settings.http_host, settings.http_port):
+        return 3
     server = ThreadingHTTPServer((settings.http_host, settings.http_port), _Answers)
     if "stubborn-api" in flags:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -72,6 +77,15 @@ def api(*flags: str) -> int:
         _at_sigterm("api", lambda: threading.Thread(target=server.shutdown).start())
     server.serve_forever()
     return 0
+
+
+def _is_taken(host: str, port: int) -> bool:
+    with socket.socket() as other:
+        try:
+            other.bind((host, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def worker(*flags: str) -> int:

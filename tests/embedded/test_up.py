@@ -81,6 +81,13 @@ def test_a_second_run_continues_with_the_same_data(place: Path) -> None:
         assert up.end()[0] == 0
 
 
+def test_nobody_else_can_take_the_port_before_the_api_listens(place: Path) -> None:
+    up = Up(place, "wary-api")
+    up.until_ready()
+    up.send(signal.SIGTERM)
+    assert up.end() == (0, "")
+
+
 def test_a_signal_before_it_is_ready_stops_it_too(up: Up, place: Path) -> None:
     up.until("PostgreSQL, with a new database")
     up.send(signal.SIGHUP)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from chitram.platform.embedded.ports import ReservedPort
 from tests.http.wire import Server
 
 # How long an example takes says more of the machine than of the code.
@@ -25,9 +26,8 @@ _START_SECONDS = 20
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The application of `wire_app` under granian, as one process of its own."""
     directory = tmp_path_factory.mktemp("wire")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    reserved = ReservedPort()
+    port = reserved.number
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "granian", "--interface", "asgi", "--no-ws", "--loop", "uvloop"),

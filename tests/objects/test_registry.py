@@ -10,13 +10,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chitram.kernel.errors import StorageUnavailable
+from chitram.platform.embedded.ports import ReservedPort
 from chitram.platform.objects import registry
 from chitram.platform.objects.local import LocalStore
 from chitram.platform.objects.registry import ObjectStores, stores_from_settings
 from chitram.platform.objects.remote import RemoteStore
 from chitram.platform.settings import Settings, SettingsError
 from tests.support.object_store import MemoryStore
-from tests.support.seaweed import Seaweed, free_ports
+from tests.support.seaweed import Seaweed
 
 KEYS = {"AWS_ACCESS_KEY_ID": "an-access-key", "AWS_SECRET_ACCESS_KEY": "a/secret+key"}
 SECRET = "s3cr3t"
@@ -179,9 +180,10 @@ def test_junk_in_the_options_is_refused(endpoint: str, region: str) -> None:
 
 
 async def test_every_store_is_started_before_a_failure_is_told(tmp_path: Path) -> None:
-    port = free_ports(1)[0]
+    nobody = ReservedPort()
     stores = stores_of(
-        f"remote=s3://pictures?endpoint=http://127.0.0.1:{port},local=file://{tmp_path}/objects", **KEYS
+        f"remote=s3://pictures?endpoint=http://127.0.0.1:{nobody.number},local=file://{tmp_path}/objects",
+        **KEYS,
     )
     with pytest.raises(StorageUnavailable, match="'remote'"):
         await stores.start()

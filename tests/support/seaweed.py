@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import pytest
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from chitram.platform.embedded.ports import ReservedPort
 from chitram.platform.embedded.process import Process, start
 from chitram.platform.embedded.service import wait_ready
 from chitram.platform.objects.s3 import Bucket, connect
@@ -64,7 +64,8 @@ class Seaweed:
 @contextlib.contextmanager
 def running_seaweed(directory: Path) -> Iterator[Seaweed]:
     """Start a server with its data in `directory`, an empty one, and stop it in the end."""
-    ports = free_ports(2 * len(_SERVERS))
+    reserved = [ReservedPort() for _ in range(2 * len(_SERVERS))]
+    ports = [port.number for port in reserved]
     numbers = dict(zip(_SERVERS, zip(ports[::2], ports[1::2], strict=True), strict=True))
     launch = partial(
         start,
@@ -140,15 +141,6 @@ def remove_bucket(bucket: Bucket) -> None:
     connection.request("DELETE", f"{url.path}?{url.query}")
     assert connection.getresponse().status in {204, 404}
     connection.close()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nothing listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _is_ready(server: Seaweed) -> bool:

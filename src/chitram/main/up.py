@@ -17,7 +17,7 @@ import msgspec
 
 from chitram.platform.embedded.directory import DataDirectory, Running, Starting
 from chitram.platform.embedded.errors import StartError
-from chitram.platform.embedded.ports import check_free, free_port
+from chitram.platform.embedded.ports import ReservedPort, check_free
 from chitram.platform.embedded.postgres import DEFAULT_CONNECTIONS, Postgres, ignore_client_variables
 from chitram.platform.embedded.process import StopStep, die_with_parent, start
 from chitram.platform.embedded.service import ReadyStep, Service
@@ -110,6 +110,7 @@ class _Up:
         self._signals = signals
         self._teller = teller
         self._supervisor = Supervisor(signals, teller.step, self._republish)
+        self._port: ReservedPort | None = None
 
     def run(self) -> int:
         self._teller.step(f"data directory {self._directory.path}")
@@ -161,7 +162,10 @@ class _Up:
         host, port = self._settings.http_host, self._settings.http_port
         try:
             if port == 0:
-                port = free_port(host)
+                # Held as long as this runs: others look for free ports before the API listens, and while it
+                # is started again.
+                self._port = ReservedPort(host)
+                port = self._port.number
             else:
                 _await_port(host, port)
         except OSError as error:

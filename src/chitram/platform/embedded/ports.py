@@ -15,23 +15,22 @@ _random = secrets.SystemRandom()
 
 
 class ReservedPort:
-    """A port of 127.0.0.1 that is kept free for one server, also while that is down.
+    """A port of a host that is kept free for one server, from before it starts and also while it is down.
 
     It is bound, but does not listen: Linux lets a server that sets SO_REUSEADDR, as servers do,
-    listen on it, and nobody else take it. Freed when the object is.
+    listen on it, and nobody who looks for a free port take it. Freed when the object is.
+
+    Args:
+        host: address or name of this machine.
+
+    Raises:
+        OSError: nothing can listen on this host, or no free port was found.
     """
 
-    def __init__(self) -> None:
-        self._socket = _bound("127.0.0.1")
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._socket = _bound(host)
         weakref.finalize(self, self._socket.close)
         self.number: int = self._socket.getsockname()[1]
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port of `host` that nothing uses now. Raises `OSError` when none is found."""
-    with _bound(host) as found:
-        port: int = found.getsockname()[1]
-    return port
 
 
 def _bound(host: str) -> socket.socket:
