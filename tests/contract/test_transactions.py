@@ -27,12 +27,22 @@ from chitram.images.domain.work import (
     CLEAR_RENDITIONS,
     DELETE_BLOB,
     DROP_COPY,
+    DROP_RENDITIONS,
     MAKE_RENDITIONS,
+    NAMES,
     OPTIMISE,
     REMAKE_RENDITIONS,
     SHARD,
 )
-from chitram.images.ports import BegunMaking, BlobCatalogue, LiveBlobExists, StaleBlob, Transactions
+from chitram.images.ports import (
+    BegunMaking,
+    BlobCatalogue,
+    LiveBlobExists,
+    Recorded,
+    Recording,
+    StaleBlob,
+    Transactions,
+)
 from chitram.kernel.ids import new_id
 from tests.support.database import Database, NewUrl, outbox_ids
 from tests.support.fakes import FakeCatalogue, FakeTransactions
@@ -487,11 +497,7 @@ async def replace_renditions(
     transactions: Transactions, blob: Blob, sort: RenditionSort, *made: Rendition
 ) -> set[Rendition]:
     """Replace those of a sort; all that the blob has then."""
-    async with transactions.begin() as transaction:
-        await transaction.blobs.lock(blob.id)
-        await transaction.renditions.of(blob.id)
-        await transaction.renditions.record(made_of(blob.id, sort, *made))
-        await transaction.commit()
+    await transactions.record_made(made_of(blob.id, sort, *made))
     async with transactions.begin() as transaction:
         return set(await transaction.renditions.of(blob.id))
 
@@ -554,6 +560,17 @@ async def test_who_begins_to_make_renditions_owes_clearing_what_is_going_to_be_p
     assert await is_owed(transactions, payload, MAKE_RENDITIONS)
 
 
+async def end_blob(transactions: Transactions, blob: Blob, end: str) -> None:
+    async with transactions.begin() as transaction:
+        if end == "gone":
+            await transaction.blobs.remove(blob.id)
+        elif end == "dying":
+            await transaction.blobs.mark_deleting(blob.id)
+        else:
+            await transaction.blobs.place(blob.id, "elsewhere")
+        await transaction.commit()
+
+
 @pytest.mark.parametrize("end", ["gone", "dying", "made"])
 @pytest.mark.parametrize("sort", list(RenditionSort))
 async def test_nothing_is_begun_where_nothing_is_to_be_made(
@@ -563,14 +580,10 @@ async def test_nothing_is_begun_where_nothing_is_to_be_made(
     await keep(transactions, blob)
     payload = {BLOB_ID: str(blob.id)}
     entry_id = await owe(transactions, MAKE_RENDITIONS, payload)
-    async with transactions.begin() as transaction:
-        if end == "gone":
-            await transaction.blobs.remove(blob.id)
-        elif end == "dying":
-            await transaction.blobs.mark_deleting(blob.id)
-        else:
-            await transaction.renditions.record(made_of(blob.id, sort))
-        await transaction.commit()
+    if end == "made":
+        await transactions.record_made(made_of(blob.id, sort))
+    else:
+        await end_blob(transactions, blob, end)
     assert await begin_making(transactions, entry_id, blob, sort, HOUR) is None
     assert not await is_owed(transactions, payload, MAKE_RENDITIONS)
     assert not await is_owed(transactions, payload, CLEAR_RENDITIONS)
@@ -604,13 +617,14 @@ async def test_recording_renditions_changes_all_that_follows_from_it(transaction
     )
     async with transactions.begin() as transaction:
         await transaction.blobs.set_verified(blob.id, made.at, is_intact=False)
-        recorded = await transaction.renditions.record(made)
         await transaction.commit()
+    recorded = await transactions.record_made(made)
+    assert recorded.outcome is Recording.RECORDED
     touched = dict(recorded.touched)
     few = {image.id for image in images if image.id in touched}
     assert len(few) == 2
     assert touched == dict.fromkeys(few, 2)
-    assert not recorded.replaced
+    assert not await is_owed(transactions, payload, DROP_RENDITIONS)
     async with transactions.begin() as transaction:
         found = await transaction.blobs.get(blob.id)
         assert found == replace(blob, processing=Processing.READY, thumbnails_recipe=THUMBNAILS.recipe)
@@ -622,20 +636,63 @@ async def test_recording_renditions_changes_all_that_follows_from_it(transaction
     assert not await is_owed(transactions, {BLOB_ID: str(other.id)}, OPTIMISE)
 
 
-async def test_what_follows_is_owed_once_and_what_was_replaced_is_named(transactions: Transactions) -> None:
+async def test_what_follows_is_owed_once_and_what_was_replaced_is_removed(transactions: Transactions) -> None:
     blob = a_blob()
     await keep(transactions, blob)
     small, large = (a_rendition(blob, kind) for kind in (RenditionKind.SMALL, RenditionKind.LARGE))
     owed = await owe(transactions, OPTIMISE, {BLOB_ID: str(blob.id)})
     newer = a_rendition(blob, RenditionKind.SMALL, recipe=2)
+    payload = {BLOB_ID: str(blob.id)}
+    await transactions.record_made(made_of(blob.id, THUMBNAILS, small, large))
+    options = {"owed": OPTIMISE, "same_as": (OPTIMISE,)}
+    await transactions.record_made(made_of(blob.id, THUMBNAILS, newer, **options))
+    # Of this name there is one again.
+    await transactions.record_made(made_of(blob.id, THUMBNAILS, newer))
     async with transactions.begin() as transaction:
-        await transaction.renditions.record(made_of(blob.id, THUMBNAILS, small, large))
-        options = {"owed": OPTIMISE, "same_as": (OPTIMISE,)}
-        recorded = await transaction.renditions.record(made_of(blob.id, THUMBNAILS, newer, **options))
         await transaction.outbox.done(owed)
         await transaction.commit()
-    assert {*recorded.replaced} == {"small-1", "large-1"}
+    assert not await is_owed(transactions, payload, OPTIMISE)
+    replaced = payload | {SHARD: blob.shard, NAMES: "large-1 small-1"}
+    assert await is_owed(transactions, replaced, DROP_RENDITIONS)
+    async with transactions.begin() as transaction:
+        await transaction.outbox.discard(replaced, DROP_RENDITIONS)
+        await transaction.commit()
+    assert not await is_owed(transactions, payload, DROP_RENDITIONS)
+
+
+async def test_what_was_optimised_before_is_not_owed_again(transactions: Transactions) -> None:
+    blob = a_blob()
+    await keep(transactions, blob)
+    await transactions.record_made(made_of(blob.id, OPTIMISED))
+    small = a_rendition(blob, RenditionKind.SMALL)
+    await transactions.record_made(made_of(blob.id, THUMBNAILS, small, owed=OPTIMISE, same_as=(OPTIMISE,)))
     assert not await is_owed(transactions, {BLOB_ID: str(blob.id)}, OPTIMISE)
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome"),
+    [("gone", Recording.GONE), ("dying", Recording.GONE), ("moved", Recording.MOVED)],
+)
+async def test_nothing_is_recorded_of_a_blob_that_is_not_there_any_more(
+    transactions: Transactions, catalogue: BlobCatalogue, end: str, outcome: Recording
+) -> None:
+    blob = a_blob()
+    image = an_image(blob)
+    await keep(transactions, blob, *([] if end == "gone" else [image]))
+    payload = {BLOB_ID: str(blob.id)}
+    entry_id = await owe(transactions, MAKE_RENDITIONS, payload)
+    await end_blob(transactions, blob, end)
+    small = a_rendition(blob, RenditionKind.SMALL)
+    options = {"settled": [entry_id], "owed": OPTIMISE, "same_as": (OPTIMISE,)}
+    assert await transactions.record_made(made_of(blob.id, THUMBNAILS, small, **options)) == Recorded(outcome)
+    assert await catalogue.renditions([blob.id]) == {}
+    assert await is_owed(transactions, payload, MAKE_RENDITIONS)
+    assert not await is_owed(transactions, payload, OPTIMISE)
+    async with transactions.begin() as transaction:
+        found = await transaction.blobs.get(blob.id)
+        assert found is None or found.processing is Processing.PENDING
+        shown = await transaction.images.get(image.id)
+        assert shown is None or shown.version == image.version
 
 
 async def test_that_nothing_is_worth_keeping_is_recorded_and_proves_nothing(
@@ -645,8 +702,8 @@ async def test_that_nothing_is_worth_keeping_is_recorded_and_proves_nothing(
     await keep(transactions, blob)
     async with transactions.begin() as transaction:
         await transaction.blobs.set_verified(blob.id, datetime.now(UTC), is_intact=False)
-        await transaction.renditions.record(made_of(blob.id, OPTIMISED))
         await transaction.commit()
+    await transactions.record_made(made_of(blob.id, OPTIMISED))
     async with transactions.begin() as transaction:
         found = await transaction.blobs.get(blob.id)
     assert found == replace(blob, optimised_recipe=OPTIMISED.recipe, is_damaged=True)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -21,6 +22,7 @@ from chitram.images.domain.rendition import (
     THUMBNAILS_RECIPE,
     Rendition,
     RenditionKind,
+    RenditionSort,
     recipe_of,
 )
 from chitram.images.domain.work import (
@@ -48,6 +50,7 @@ from chitram.images.use_cases.reconcile_store import ReconcileCommand, Reconcile
 from chitram.images.use_cases.renditions import RenditionCommand, RenditionKeeper
 from chitram.images.use_cases.upload_image import UploadCommand, UploadedImage, UploadImage, UploadRules
 from chitram.kernel.errors import StorageUnavailable
+from chitram.kernel.ids import new_id
 from chitram.platform.objects.local import LocalStore
 from chitram.platform.objects.registry import ObjectStores
 from chitram.platform.outbox import OutboxEntry, OutboxRow
@@ -61,7 +64,7 @@ from tests.support.fakes import (
     FakeQuotas,
     FakeReceived,
 )
-from tests.support.rendering import FakeDamage, FakeRenderer
+from tests.support.rendering import FakeDamage, FakeRenderer, made_of
 
 RULES = UploadRules(delete_token_life=None, newest_commit=timedelta(minutes=30), copies=COPIES)
 KINDS = [CLEAR_RENDITIONS, DELETE_BLOB, DROP_COPY, DROP_RENDITIONS, MAKE_RENDITIONS, OPTIMISE]
@@ -154,6 +157,14 @@ class Site:
         async with self.database.reader.connection() as connection:
             rows = await connection.fetch("SELECT kind FROM outbox WHERE kind <> $1", PURGE_IMAGE)
         return sorted(row["kind"] for row in rows)
+
+    async def waiting_for_locks(self) -> int:
+        async with self.database.reader.connection() as connection:
+            count: int = await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        return count
 
     def files(self, name: str = "a") -> set[str]:
         root = self.folder / name
@@ -279,3 +290,19 @@ async def test_reconciling_meanwhile_takes_nothing_away(site: Site) -> None:
     await asyncio.gather(site.work(), *(site.reconcile(command) for _ in range(3)))
     await site.finish()
     assert site.files() == site.complete(*(one.blob.id for one in uploaded))
+
+
+async def test_recording_sees_what_was_committed_while_it_waited_for_the_blob(site: Site) -> None:
+    first = await site.take(b"picture")
+    image = replace(first.image, id=new_id(site.clock.now()))
+    transactions = site.database.transactions
+    async with transactions.begin() as other:
+        await other.blobs.lock(first.blob.id)
+        made = made_of(first.blob.id, RenditionSort.THUMBNAILS, shard="a")
+        recording = asyncio.create_task(transactions.record_made(made))
+        async with asyncio.timeout(10):
+            while not await site.waiting_for_locks():
+                await asyncio.sleep(0.01)
+        await other.images.add(image)
+        await other.commit()
+    assert {image_id for image_id, _ in (await recording).touched} == {first.image.id, image.id}

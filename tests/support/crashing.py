@@ -192,6 +192,13 @@ class CrashingTransactions(Wrapped):
             await cast("QueueRelay", self._inner._relay).drain()
             self._armed.reached("queue told")
 
+    async def record_made(self, *arguments: Any) -> Any:
+        self._armed.reached("before COMMIT of a job")
+        await self._armed.about_to_lose("answer to COMMIT of a job lost")
+        recorded = await self._inner.record_made(*arguments)
+        self._armed.reached("after COMMIT of a job")
+        return recorded
+
 
 class CrashingUnitOfWork(PostgresUnitOfWork):
     """Knows what is committed by what was done in it."""
@@ -208,7 +215,6 @@ class CrashingUnitOfWork(PostgresUnitOfWork):
         self._note(self.images, "remove", "a removal")
         self._note(self.keys, "claim", "a claim")
         self._note(self.outbox, "done", "a job")
-        self._note(self.renditions, "record", "a job")
         return self
 
     def _note(self, repository: object, method: str, what: str) -> None:

@@ -25,12 +25,20 @@ from chitram.images.domain.image import Blob, BlobState, Image, ImageFormat
 from chitram.images.domain.keys import rendition_name
 from chitram.images.domain.rendition import Processing, Rendition, RenditionKind, RenditionSort
 from chitram.images.domain.upload import Upload
-from chitram.images.domain.work import BLOB_ID, CLEAR_RENDITIONS, MAKE_RENDITIONS, SHARD
+from chitram.images.domain.work import (
+    BLOB_ID,
+    CLEAR_RENDITIONS,
+    DROP_RENDITIONS,
+    MAKE_RENDITIONS,
+    NAMES,
+    SHARD,
+)
 from chitram.images.ports import (
     BegunMaking,
     LiveBlobExists,
     MadeRenditions,
     Recorded,
+    Recording,
     StaleBlob,
     StoredObject,
 )
@@ -134,6 +142,12 @@ class FakeTransactions:
             begun = await transaction.renditions.begin(entry_id, blob_id, sort, clear_after=clear_after)
             await transaction.commit()
         return begun
+
+    async def record_made(self, made: MadeRenditions) -> Recorded:
+        async with self.begin() as transaction:
+            recorded = await transaction.renditions.record(made)
+            await transaction.commit()
+        return recorded
 
 
 class FakeUnitOfWork:
@@ -304,6 +318,11 @@ class FakeRenditions:
 
     async def record(self, made: MadeRenditions) -> Recorded:
         tables, outbox, blobs = self._tables, FakeOutbox(self._tables), FakeBlobs(self._tables)
+        blob = tables.blobs.get(made.blob_id)
+        if blob is None or blob.state is not BlobState.LIVE:
+            return Recorded(Recording.GONE)
+        if blob.shard != made.shard:
+            return Recorded(Recording.MOVED)
         old = [tables.renditions.pop((made.blob_id, kind), None) for kind in made.sort.kinds]
         tables.renditions |= {(made.blob_id, each.kind): each for each in made.made}
         await blobs.set_recipe(made.blob_id, made.sort, made.sort.recipe)
@@ -314,13 +333,15 @@ class FakeRenditions:
         for entry_id in made.settled:
             await outbox.done(entry_id)
         payload = {BLOB_ID: str(made.blob_id)}
-        if made.owed and not await outbox.owes(payload, *made.same_as):
-            await outbox.add(made.owed, payload)
+        follows = made.owed if blob.optimised_recipe is None else None
+        if follows and not await outbox.owes(payload, *made.same_as):
+            await outbox.add(follows, payload)
         names = {rendition_name(each.kind, each.recipe) for each in made.made}
-        return Recorded(
-            await FakeImages(tables).touch(made.blob_id, made.most_images),
-            {rendition_name(each.kind, each.recipe) for each in old if each} - names,
-        )
+        if replaced := {rendition_name(each.kind, each.recipe) for each in old if each} - names:
+            payload |= {SHARD: blob.shard, NAMES: " ".join(sorted(replaced))}
+            await outbox.add(DROP_RENDITIONS, payload, delay=made.drop_after)
+        touched = await FakeImages(tables).touch(made.blob_id, made.most_images)
+        return Recorded(Recording.RECORDED, touched)
 
 
 def _is_made(blob: Blob, sort: RenditionSort) -> bool:

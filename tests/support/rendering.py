@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +23,7 @@ def made_of(blob_id: UUID, sort: RenditionSort, *made: Rendition, **fields: Any)
     """Renditions to be recorded, of which nothing follows unless told otherwise."""
     given: dict[str, Any] = {
         "blob_id": blob_id,
+        "shard": "local",
         "sort": sort,
         "made": made,
         "at": datetime.now(UTC),
@@ -30,6 +31,7 @@ def made_of(blob_id: UUID, sort: RenditionSort, *made: Rendition, **fields: Any)
         "owed": None,
         "same_as": (),
         "most_images": 10,
+        "drop_after": timedelta(minutes=5),
     }
     return MadeRenditions(**(given | fields))
 

@@ -84,13 +84,9 @@ async def test_a_repeat_is_told_of_the_renditions_that_were_there_at_first() -> 
         sha256=bytes(32),
         created_at=house.clock.now(),
     )
-    async with house.database.begin() as transaction:
-        await transaction.renditions.record(made_of(blob.id, RenditionSort.THUMBNAILS, small))
-        await transaction.commit()
+    await house.database.record_made(made_of(blob.id, RenditionSort.THUMBNAILS, small, shard=blob.shard))
     first = await house.ask()
-    async with house.database.begin() as transaction:
-        await transaction.renditions.record(made_of(blob.id, RenditionSort.THUMBNAILS))
-        await transaction.commit()
+    await house.database.record_made(made_of(blob.id, RenditionSort.THUMBNAILS, shard=blob.shard))
     assert first.renditions == (small,)
     assert (await house.ask()).renditions == first.renditions
 

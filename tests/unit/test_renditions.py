@@ -44,7 +44,7 @@ from chitram.images.use_cases.make_renditions import MakeRenditions
 from chitram.images.use_cases.optimise import Optimise
 from chitram.images.use_cases.renditions import DamagedBlob, RenditionCommand, RenditionKeeper
 from chitram.images.use_cases.upload_image import UploadedImage
-from chitram.kernel.errors import CommitUncertain, StorageUnavailable
+from chitram.kernel.errors import CommitUncertain, DatabaseUnavailable, StorageUnavailable
 from tests.support.fakes import COPIES, FakeAuditLog, FakeBlobStore, FakeCaches
 from tests.support.rendering import FakeDamage, FakeRenderer
 from tests.unit.test_upload_image import House
@@ -150,7 +150,7 @@ async def test_many_images_of_a_blob_are_shown_at_once(monkeypatch: pytest.Monke
 
 async def test_a_commit_whose_answer_is_lost_is_shown_as_well() -> None:
     house = MakingHouse()
-    uploaded = await house.take()
+    await house.take()
     command = house.command(MAKE_RENDITIONS)
 
     async def lose() -> None:
@@ -159,7 +159,21 @@ async def test_a_commit_whose_answer_is_lost_is_shown_as_well() -> None:
     house.store.after_put = lose
     with pytest.raises(CommitUncertain):
         await house.make(command)
-    assert house.caches.invalidated == [(uploaded.image.id, 2)]
+    assert house.caches.all_invalidated == 1
+
+
+async def test_a_commit_that_was_none_is_not_shown() -> None:
+    house = MakingHouse()
+    await house.take()
+    command = house.command(MAKE_RENDITIONS)
+
+    async def refuse() -> None:
+        house.database.commit_error = DatabaseUnavailable()
+
+    house.store.after_put = refuse
+    with pytest.raises(DatabaseUnavailable):
+        await house.make(command)
+    assert (house.caches.all_invalidated, house.caches.invalidated) == (0, [])
 
 
 async def test_a_second_run_makes_nothing_again() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Protocol
 from uuid import UUID
 
@@ -75,14 +76,18 @@ class MadeRenditions(msgspec.Struct, frozen=True, kw_only=True):
     """Renditions of one sort that were put.
 
     Attributes:
+        shard: where they were put.
         made: all that the blob has of this sort from now on, by today's recipe; perhaps none.
         at: when the bytes were read that they were made of, and found to be what was stored.
         settled: outbox entries that are struck off.
-        owed: kind of work that follows, unless one of `same_as` is owed for this blob already.
+        owed: kind of work that follows where optimised renditions were never tried, unless one of
+            `same_as` is owed for this blob already.
         most_images: so many of the images that show the blob get a new version.
+        drop_after: from now, when what these take the place of is to be removed.
     """
 
     blob_id: UUID
+    shard: str
     sort: RenditionSort
     made: Sequence[Rendition]
     at: datetime
@@ -90,6 +95,15 @@ class MadeRenditions(msgspec.Struct, frozen=True, kw_only=True):
     owed: str | None
     same_as: Sequence[str]
     most_images: int
+    drop_after: timedelta
+
+
+class Recording(Enum):
+    """What came of recording renditions. Nothing was changed where the blob is somewhere else, or gone."""
+
+    RECORDED = auto()
+    MOVED = auto()
+    GONE = auto()
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -97,11 +111,10 @@ class Recorded(msgspec.Struct, frozen=True):
 
     Attributes:
         touched: ids and versions of images that have a new one.
-        replaced: names of renditions that are not a blob's any more.
     """
 
-    touched: Sequence[tuple[UUID, int]]
-    replaced: Collection[str]
+    outcome: Recording
+    touched: Sequence[tuple[UUID, int]] = ()
 
 
 class StoredObject(msgspec.Struct, frozen=True):
@@ -414,10 +427,6 @@ class RenditionRepository(Protocol):
         """All renditions of a blob."""
         ...
 
-    async def record(self, made: MadeRenditions) -> Recorded:
-        """Make known what was put, and what follows from it; the blob's row is locked by the caller."""
-        ...
-
 
 class ImagesUnitOfWork(UnitOfWork, Protocol):
     """A transaction over images, blobs, renditions, direct uploads, idempotency keys and the outbox."""
@@ -463,6 +472,13 @@ class Transactions(Protocol):
         It is due `clear_after` from now; nothing is cleared when that is None. None is returned when
         there is nothing to be made: the blob is gone or being deleted, or was made by today's recipe
         or a later one. Then the entry is struck off instead. Errors are those of `add_first`'s commit.
+        """
+        ...
+
+    async def record_made(self, made: MadeRenditions) -> Recorded:
+        """Under the lock of a live blob make known what was put for it, and commit all that follows.
+
+        Errors are those of `add_first`'s commit.
         """
         ...
 

@@ -116,10 +116,6 @@ class SqlOutbox:
             row.run_after = cast("datetime", func.now() + delay)
         return entry.id
 
-    def announce(self, entry_id: UUID, kind: str, payload: Mapping[str, str]) -> None:
-        """Have the queue told of an entry that a statement of the caller's own has added."""
-        self.added.append(OutboxEntry(id=entry_id, kind=kind, payload=payload))
-
     async def owes(self, payload: Mapping[str, str], *kinds: str) -> bool:
         # Not LIMIT 1: it makes PostgreSQL hope for an early row of the table rather than ask the index.
         found = select(OutboxRow.id).where(

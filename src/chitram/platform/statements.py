@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import asyncpg
 import structlog
@@ -14,6 +14,8 @@ from chitram.kernel.errors import CommitUncertain, DatabaseUnavailable
 from chitram.platform.database import ANSWER_SECONDS, CONNECT_SECONDS, UNREACHABLE, unreachable_as_unavailable
 from chitram.platform.settings import Settings
 
+T = TypeVar("T")
+_Ask = Callable[[PreparedStatement], Awaitable[T]]
 _log = structlog.get_logger("chitram.database")
 
 
@@ -53,7 +55,7 @@ class Statements:
         """The first row of a statement that changes nothing; raises `DatabaseUnavailable`."""
         with unreachable_as_unavailable():
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await self._run(statement, arguments, _Progress())
+                return await self._run(statement, lambda each: each.fetchrow(*arguments), _Progress())
 
     async def commit(self, statement: Statement, *arguments: object) -> asyncpg.Record | None:
         """The first row of a statement that changes something, which is committed once it returns.
@@ -61,10 +63,23 @@ class Statements:
         Raises `DatabaseUnavailable` when nothing has changed, and `CommitUncertain` when that is
         not known.
         """
+        return await self._commit(statement, lambda each: each.fetchrow(*arguments))
+
+    async def commit_in_turn(
+        self, statement: Statement, *arguments: Sequence[object]
+    ) -> Sequence[asyncpg.Record]:
+        """Run a statement with each of these arguments, one after the other, in one transaction.
+
+        All rows of all of them, in one round trip. Each sees what others have committed before it
+        begins (READ COMMITTED). Errors are those of `commit`.
+        """
+        return await self._commit(statement, lambda each: each.fetchmany(arguments))
+
+    async def _commit(self, statement: Statement, ask: _Ask[T]) -> T:
         progress = _Progress()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await self._run(statement, arguments, progress)
+                return await self._run(statement, ask, progress)
         except UNREACHABLE as error:
             is_uncertain = progress.sent and not _is_refusal(error)
             _log.warning("database unreachable", cause=type(error).__name__, committing=is_uncertain)
@@ -82,32 +97,28 @@ class Statements:
         while self._idle:
             self._idle.pop().connection.terminate()
 
-    async def _run(
-        self, statement: Statement, arguments: tuple[object, ...], progress: _Progress
-    ) -> asyncpg.Record | None:
+    async def _run(self, statement: Statement, ask: _Ask[T], progress: _Progress) -> T:
         async with self._turns:
             try:
-                return await self._ask(statement, arguments, progress)
+                return await self._ask(statement, ask, progress)
             except asyncpg.InvalidCachedStatementError:
                 # A migration has changed the type of a column, and nothing was done. All that is
                 # idle knows the table as it was.
                 progress.sent = False
                 self._let_go()
-                return await self._ask(statement, arguments, progress)
+                return await self._ask(statement, ask, progress)
 
-    async def _ask(
-        self, statement: Statement, arguments: tuple[object, ...], progress: _Progress
-    ) -> asyncpg.Record | None:
+    async def _ask(self, statement: Statement, ask: _Ask[T], progress: _Progress) -> T:
         session = await self._session()
         try:
             progress.sent = True
-            row: asyncpg.Record | None = await session.prepared[statement.name].fetchrow(*arguments)
+            answer = await ask(session.prepared[statement.name])
         except BaseException:
             # Whatever it is in the middle of, nobody gets this connection again.
             session.connection.terminate()
             raise
         self._idle.append(session)
-        return row
+        return answer
 
     async def _session(self) -> Session:
         while self._idle:

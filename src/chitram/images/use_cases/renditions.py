@@ -8,7 +8,6 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from enum import Enum, auto
 from uuid import UUID
 
 import msgspec
@@ -16,22 +15,20 @@ import msgspec
 from chitram.images.domain.content import Received
 from chitram.images.domain.image import Blob, BlobState
 from chitram.images.domain.rendition import Rendition, RenditionSort
-from chitram.images.domain.work import BLOB_ID, DROP_RENDITIONS, NAMES, SHARD
 from chitram.images.ports import (
     BlobStore,
     DamageReports,
     ImageCaches,
-    ImagesUnitOfWork,
     MadeRenditions,
-    Recorded,
+    Recording,
     Rendered,
     Transactions,
 )
-from chitram.images.use_cases.changed_blob import MOST_IMAGES, Touched, show_change
+from chitram.images.use_cases.changed_blob import MOST_IMAGES, show_change
 from chitram.images.use_cases.copies import CopyRules
 from chitram.images.use_cases.owing import kinds_of
 from chitram.kernel.clock import Clock
-from chitram.kernel.errors import ChitramError, StorageUnavailable
+from chitram.kernel.errors import ChitramError, CommitUncertain, DatabaseUnavailable, StorageUnavailable
 
 # Each is lost to a move of the blob to another store, of which there are not many.
 _ROUNDS = 3
@@ -68,12 +65,6 @@ class Making(msgspec.Struct, frozen=True):
     blob: Blob
     clearings: Sequence[UUID]
     until: float
-
-
-class _Outcome(Enum):
-    KEPT = auto()
-    MOVED = auto()
-    GONE = auto()
 
 
 class RenditionKeeper:
@@ -180,7 +171,7 @@ class RenditionKeeper:
                 if again.blob.shard == making.blob.shard:
                     again = msgspec.structs.replace(again, clearings=[*making.clearings, *again.clearings])
                 making = again
-            if await self._try(command, sort, making, made, seconds) is not _Outcome.MOVED:
+            if await self._try(command, sort, making, made, seconds) is not Recording.MOVED:
                 return
             # What was put where the blob was goes with the copy that the move left.
             making = msgspec.structs.replace(making, clearings=[])
@@ -193,7 +184,7 @@ class RenditionKeeper:
         making: Making,
         made: Mapping[Rendition, bytes],
         seconds: float,
-    ) -> _Outcome:
+    ) -> Recording:
         shard = making.blob.shard
         try:
             async with asyncio.timeout(seconds):
@@ -202,7 +193,7 @@ class RenditionKeeper:
         except TimeoutError:
             raise StorageUnavailable("The image store did not answer in time.") from None
         outcome = await self._record(command, sort, making, [*made])
-        if outcome is _Outcome.GONE:
+        if outcome is Recording.GONE:
             await self._blobs.delete(command.blob_id, shard)
             await self._strike_off(command.entry_id, *making.clearings)
         return outcome
@@ -213,53 +204,40 @@ class RenditionKeeper:
         sort: RenditionSort,
         making: Making,
         made: Sequence[Rendition],
-    ) -> _Outcome:
+    ) -> Recording:
         """Make known what was put, in one transaction with all that follows from it."""
-        touched: Touched = []
         try:
-            async with self._transactions.begin() as transaction:
-                locked = await transaction.blobs.lock(command.blob_id)
-                if locked is None or locked.state is not BlobState.LIVE:
-                    return _Outcome.GONE
-                if locked.shard != making.blob.shard:
-                    return _Outcome.MOVED
-                recorded = await transaction.renditions.record(
-                    self._record_of(command, sort, locked, made, making.clearings)
-                )
-                await self._owe_drop(transaction, locked, recorded)
-                touched = recorded.touched
-                await transaction.commit()
-        finally:
-            # Also after a commit whose answer was lost.
-            await show_change(self._caches, touched)
-        return _Outcome.KEPT
+            recorded = await self._transactions.record_made(self._made(command, sort, making, made))
+        except BaseException as error:
+            if not _has_changed_nothing(error):
+                # And of which images is not known either.
+                await self._caches.invalidate_all()
+            raise
+        await show_change(self._caches, recorded.touched)
+        return recorded.outcome
 
-    def _record_of(
+    def _made(
         self,
         command: RenditionCommand,
         sort: RenditionSort,
-        blob: Blob,
+        making: Making,
         made: Sequence[Rendition],
-        clearings: Sequence[UUID],
     ) -> MadeRenditions:
-        follows = sort is RenditionSort.THUMBNAILS and blob.optimised_recipe is None
         awaited, unawaited = kinds_of(RenditionSort.OPTIMISED)
+        follows = unawaited if command.is_remake else awaited
         return MadeRenditions(
-            blob_id=blob.id,
+            blob_id=command.blob_id,
+            shard=making.blob.shard,
             sort=sort,
             made=made,
             at=self._clock.now(),
-            settled=[command.entry_id, *clearings],
-            owed=(unawaited if command.is_remake else awaited) if follows else None,
+            settled=[command.entry_id, *making.clearings],
+            owed=follows if sort is RenditionSort.THUMBNAILS else None,
             same_as=(awaited, unawaited),
             most_images=MOST_IMAGES,
+            # When no reader can know them any more.
+            drop_after=self._copies.drop_after,
         )
-
-    async def _owe_drop(self, transaction: ImagesUnitOfWork, blob: Blob, recorded: Recorded) -> None:
-        """Owe the removal of what these took the place of, once no reader can know it any more."""
-        if recorded.replaced:
-            payload = {BLOB_ID: str(blob.id), SHARD: blob.shard, NAMES: " ".join(sorted(recorded.replaced))}
-            await transaction.outbox.add(DROP_RENDITIONS, payload, delay=self._copies.drop_after)
 
     async def _strike_off(self, *entries: UUID) -> None:
         async with self._transactions.begin() as transaction:
@@ -279,3 +257,8 @@ class RenditionKeeper:
             sha256=hashlib.sha256(rendered.content).digest(),
             created_at=self._clock.now(),
         )
+
+
+def _has_changed_nothing(error: BaseException) -> bool:
+    """Whether it is certain of a commit that it was none."""
+    return isinstance(error, DatabaseUnavailable) and not isinstance(error, CommitUncertain)

@@ -1,4 +1,4 @@
-"""Renditions inside one PostgreSQL transaction."""
+"""Renditions in PostgreSQL: what workers do all day long, in one statement each."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chitram.images.adapters.postgres.rows import RenditionRow, blob_from_record, rendition_from
 from chitram.images.domain.keys import rendition_name
-from chitram.images.domain.rendition import Rendition, RenditionKind, RenditionSort
-from chitram.images.domain.work import BLOB_ID, CLEAR_RENDITIONS, SHARD
-from chitram.images.ports import BegunMaking, MadeRenditions, Recorded
+from chitram.images.domain.rendition import Rendition, RenditionSort
+from chitram.images.domain.work import BLOB_ID, CLEAR_RENDITIONS, DROP_RENDITIONS, NAMES, SHARD
+from chitram.images.ports import BegunMaking, MadeRenditions, Recorded, Recording
 from chitram.kernel.ids import new_id
-from chitram.platform.outbox import SqlOutbox
+from chitram.platform.outbox import OutboxEntry
 from chitram.platform.statements import Statement, Statements
 
 _RECIPES = {
@@ -43,47 +43,62 @@ WITH blob AS MATERIALIZED (
 )
 SELECT * FROM blob WHERE is_wanted
 """
-# Sees the images of the blob as they are under its lock, which an earlier statement has taken. Counted
+# Run twice in one transaction, the first time ($18 is false) for nothing but the lock: a statement sees
+# what was there when it began, not what was committed while it waited for a lock of its own. Counted
 # rather than EXISTS, for which PostgreSQL hopes for an early row of the table instead of asking the index;
 # and images in any order, for by id it would go through those of others too.
 _RECORD = """
-WITH old AS (
-    SELECT kind, recipe FROM renditions WHERE blob_id = $1 AND kind = ANY($2::text[])
-), dropped AS (
-    DELETE FROM renditions WHERE blob_id = $1 AND kind = ANY($2) AND kind <> ALL($4::text[])
+WITH blob AS MATERIALIZED (
+    SELECT id, state, shard, optimised_recipe FROM blobs WHERE id = $1 FOR UPDATE
+), live AS MATERIALIZED (
+    SELECT id, shard, optimised_recipe FROM blob WHERE $18::boolean AND state = 'live' AND shard = $19::text
+), old AS (
+    SELECT kind, recipe FROM renditions WHERE blob_id = (SELECT id FROM live) AND kind = ANY($2::text[])
+), removed AS (
+    DELETE FROM renditions
+    WHERE blob_id = (SELECT id FROM live) AND kind = ANY($2) AND kind <> ALL($4::text[])
 ), made AS (
     INSERT INTO renditions (blob_id, kind, recipe, format, width, height, byte_size, sha256, created_at)
-    SELECT $1, kind, recipe, format, width, height, byte_size, sha256, created_at
-    FROM unnest($4, $5::smallint[], $6::text[], $7::int[], $8::int[], $9::bigint[], $10::bytea[],
-                $11::timestamptz[])
+    SELECT live.id, kind, recipe, format, width, height, byte_size, sha256, created_at
+    FROM live, unnest($4, $5::smallint[], $6::text[], $7::int[], $8::int[], $9::bigint[], $10::bytea[],
+                      $11::timestamptz[])
         AS each (kind, recipe, format, width, height, byte_size, sha256, created_at)
     ON CONFLICT (blob_id, kind) DO UPDATE SET
         recipe = excluded.recipe, format = excluded.format, width = excluded.width,
         height = excluded.height, byte_size = excluded.byte_size, sha256 = excluded.sha256,
         created_at = excluded.created_at
-), blob AS (
+), changed AS (
     UPDATE blobs SET {recipe} = $3::smallint{processing},
         verified_at = CASE WHEN cardinality($4) = 0 THEN verified_at ELSE $12::timestamptz END,
         damaged_at = CASE WHEN cardinality($4) = 0 THEN damaged_at END
-    WHERE id = $1
+    WHERE id = (SELECT id FROM live)
 ), struck_off AS (
-    DELETE FROM outbox WHERE id = ANY($13::uuid[])
+    DELETE FROM outbox WHERE id = ANY($13::uuid[]) AND EXISTS (SELECT FROM live)
 ), owed AS (
     INSERT INTO outbox (id, kind, payload)
     SELECT $14::uuid, $15::text, jsonb_build_object('{blob_id}', $1::text)
-    WHERE $15::text IS NOT NULL AND (
+    FROM live WHERE $15::text IS NOT NULL AND optimised_recipe IS NULL AND (
         SELECT count(*) FROM outbox
         WHERE kind = ANY($16::text[]) AND payload @> jsonb_build_object('{blob_id}', $1::text)
     ) = 0
     RETURNING id
+), replaced AS (
+    SELECT string_agg(name, ' ' ORDER BY name COLLATE "C") AS names
+    FROM (SELECT kind || '-' || recipe AS name FROM old) AS each WHERE name <> ALL($20::text[])
+), to_drop AS (
+    INSERT INTO outbox (id, kind, payload, run_after)
+    SELECT $21::uuid, '{drop}', jsonb_build_object('{blob_id}', $1::text, '{shard}', shard, '{names}', names),
+           now() + $22::interval
+    FROM live, replaced WHERE names IS NOT NULL
 ), touched AS (
     UPDATE images SET version = version + 1
-    WHERE id IN (SELECT id FROM images WHERE blob_id = $1 LIMIT $17::bigint)
+    WHERE id IN (SELECT id FROM images WHERE blob_id = (SELECT id FROM live) LIMIT $17::bigint)
     RETURNING id, version
 )
-SELECT 'touched' AS what, id, NULL AS kind, version AS number FROM touched
-UNION ALL SELECT 'old', NULL, kind, recipe FROM old
-UNION ALL SELECT 'owed', id, NULL, NULL FROM owed
+SELECT CASE WHEN NOT $18 THEN 'LOCKED' WHEN state <> 'live' THEN 'GONE' WHEN shard <> $19 THEN 'MOVED'
+            ELSE 'COMMITTED' END AS what, NULL::uuid AS id, NULL::int AS version FROM blob
+UNION ALL SELECT 'touched', id, version FROM touched
+UNION ALL SELECT 'owed', id, NULL FROM owed
 """
 _PROCESSING = {RenditionSort.THUMBNAILS: ", processing = 'ready'", RenditionSort.OPTIMISED: ""}
 _BEGIN_OF = {
@@ -93,11 +108,22 @@ _BEGIN_OF = {
     )
     for sort in RenditionSort
 }
-STATEMENTS = tuple(_BEGIN_OF.values())
 _RECORD_OF = {
-    sort: _RECORD.format(recipe=_RECIPES[sort], processing=_PROCESSING[sort], blob_id=BLOB_ID)
+    sort: Statement(
+        f"COMMIT record {sort.value}",
+        _RECORD.format(
+            recipe=_RECIPES[sort],
+            processing=_PROCESSING[sort],
+            drop=DROP_RENDITIONS,
+            blob_id=BLOB_ID,
+            shard=SHARD,
+            names=NAMES,
+        ),
+    )
     for sort in RenditionSort
 }
+STATEMENTS = (*_BEGIN_OF.values(), *_RECORD_OF.values())
+_OUTCOMES = {"COMMITTED": Recording.RECORDED, "MOVED": Recording.MOVED, "GONE": Recording.GONE}
 
 
 async def begin_making(
@@ -111,45 +137,45 @@ async def begin_making(
     return BegunMaking(blob_from_record(row), None if clear_after is None else clearing)
 
 
+async def record_made(statements: Statements, made: MadeRenditions) -> tuple[Recorded, OutboxEntry | None]:
+    """Record in one round trip, see the port; what came of it, and what is owed now."""
+    now = datetime.now(UTC)
+    owed, to_drop = new_id(now), new_id(now)
+    given = (
+        made.blob_id,
+        [kind.value for kind in made.sort.kinds],
+        made.sort.recipe,
+        *_columns(made.made),
+        made.at,
+        [*made.settled],
+        owed,
+        made.owed,
+        [*made.same_as],
+        made.most_images,
+    )
+    names = [rendition_name(each.kind, each.recipe) for each in made.made]
+    rest = (made.shard, names, to_drop, made.drop_after)
+    rows = await statements.commit_in_turn(
+        _RECORD_OF[made.sort], (*given, False, *rest), (*given, True, *rest)
+    )
+    found = [_OUTCOMES[row["what"]] for row in rows if row["what"] in _OUTCOMES]
+    touched = tuple((row["id"], row["version"]) for row in rows if row["what"] == "touched")
+    # A blob that has no row is gone.
+    recorded = Recorded(found[0] if found else Recording.GONE, touched)
+    if made.owed is None or not any(row["what"] == "owed" for row in rows):
+        return recorded, None
+    return recorded, OutboxEntry(id=owed, kind=made.owed, payload={BLOB_ID: str(made.blob_id)})
+
+
 class PostgresRenditions:
-    """Renditions inside one transaction.
+    """Renditions inside one PostgreSQL transaction."""
 
-    Making them is what workers do all day long: that goes past the ORM, in few statements.
-    """
-
-    def __init__(self, session: AsyncSession, outbox: SqlOutbox) -> None:
+    def __init__(self, session: AsyncSession) -> None:
         self._session = session
-        self._outbox = outbox
 
     async def of(self, blob_id: UUID) -> Sequence[Rendition]:
         rows = await self._session.scalars(select(RenditionRow).where(RenditionRow.blob_id == blob_id))
         return [rendition_from(row) for row in rows]
-
-    async def record(self, made: MadeRenditions) -> Recorded:
-        owed = new_id(datetime.now(UTC))
-        rows = await self._execute(
-            _RECORD_OF[made.sort],
-            made.blob_id,
-            [kind.value for kind in made.sort.kinds],
-            made.sort.recipe,
-            *_columns(made.made),
-            made.at,
-            [*made.settled],
-            owed,
-            made.owed,
-            [*made.same_as],
-            made.most_images,
-        )
-        names = {rendition_name(each.kind, each.recipe) for each in made.made}
-        old = {rendition_name(RenditionKind(row.kind), row.number) for row in rows if row.what == "old"}
-        if made.owed is not None and any(row.what == "owed" for row in rows):
-            self._outbox.announce(owed, made.owed, {BLOB_ID: str(made.blob_id)})
-        touched = [(row.id, row.number) for row in rows if row.what == "touched"]
-        return Recorded(touched, old - names)
-
-    async def _execute(self, statement: str, *arguments: object) -> Sequence[Row[Any]]:
-        connection = await self._session.connection()
-        return (await connection.exec_driver_sql(statement, arguments)).all()
 
 
 def _columns(made: Sequence[Rendition]) -> tuple[list[Any], ...]:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 from advanced_alchemy.base import DefaultBase
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, RowMapping, SmallInteger, Text, func, text
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, SmallInteger, Text, func, text
 from sqlalchemy.dialects.postgresql import BYTEA, INET, TIMESTAMP
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
@@ -160,7 +160,7 @@ def blob_from(row: BlobRow) -> Blob:
     )
 
 
-def blob_from_record(record: asyncpg.Record | RowMapping) -> Blob:
+def blob_from_record(record: asyncpg.Record) -> Blob:
     """Read what a statement of our own selected of all columns of a row."""
     return Blob(
         id=record["id"],

@@ -13,12 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from chitram.images.adapters.postgres.first_images import add_first, find_live
 from chitram.images.adapters.postgres.keys import PostgresKeys
-from chitram.images.adapters.postgres.renditions import PostgresRenditions, begin_making
+from chitram.images.adapters.postgres.renditions import PostgresRenditions, begin_making, record_made
 from chitram.images.adapters.postgres.rows import (
     BlobRow,
     ImageRow,
     blob_from,
-    blob_from_record,
     image_from,
     row_of_blob,
     row_of_image,
@@ -26,7 +25,7 @@ from chitram.images.adapters.postgres.rows import (
 from chitram.images.adapters.postgres.uploads import PostgresUploads
 from chitram.images.domain.image import Blob, BlobState, Image
 from chitram.images.domain.rendition import Processing, RenditionSort
-from chitram.images.ports import BegunMaking, LiveBlobExists, StaleBlob
+from chitram.images.ports import BegunMaking, LiveBlobExists, MadeRenditions, Recorded, StaleBlob
 from chitram.kernel.ids import id_time
 from chitram.platform.database import SqlUnitOfWork, violated_constraint
 from chitram.platform.outbox import Relay
@@ -36,11 +35,6 @@ _RECIPES = {
     RenditionSort.THUMBNAILS: BlobRow.thumbnails_recipe,
     RenditionSort.OPTIMISED: BlobRow.optimised_recipe,
 }
-_LOCK = """
-SELECT id, sha256, byte_size, format, width, height, shard, state, processing, thumbnails_recipe,
-       optimised_recipe, damaged_at
-FROM blobs WHERE id = $1 FOR UPDATE
-"""
 # Written out: a plan that is made once for all values cannot use the indexes of live blobs otherwise.
 _IS_LIVE = BlobRow.state == literal(BlobState.LIVE.value, literal_execute=True)
 
@@ -63,7 +57,7 @@ class PostgresUnitOfWork(SqlUnitOfWork):
         await super().__aenter__()
         self.images = PostgresImages(self.session)
         self.blobs = PostgresBlobs(self.session)
-        self.renditions = PostgresRenditions(self.session, self.outbox)
+        self.renditions = PostgresRenditions(self.session)
         self.uploads = PostgresUploads(self.session)
         self.keys = PostgresKeys(self.session)
         return self
@@ -95,6 +89,12 @@ class PostgresTransactions:
     ) -> BegunMaking | None:
         return await begin_making(self._statements, entry_id, blob_id, sort, clear_after)
 
+    async def record_made(self, made: MadeRenditions) -> Recorded:
+        recorded, owed = await record_made(self._statements, made)
+        if owed is not None:
+            self._relay.notify([owed])
+        return recorded
+
 
 class PostgresBlobs:
     """Blobs inside one transaction."""
@@ -107,11 +107,8 @@ class PostgresBlobs:
         return blob_from(row) if row is not None else None
 
     async def lock(self, blob_id: UUID) -> Blob | None:
-        # Past the ORM: workers do it for each image that they make thumbnails of.
-        connection = await self._session.connection()
-        rows = await connection.exec_driver_sql(_LOCK, (blob_id,))
-        row = rows.mappings().one_or_none()
-        return blob_from_record(row) if row is not None else None
+        row = await self._session.get(BlobRow, blob_id, with_for_update=True, populate_existing=True)
+        return blob_from(row) if row is not None else None
 
     async def add(self, blob: Blob, *, newer_than: timedelta) -> None:
         now = (await self._session.execute(select(func.clock_timestamp()))).scalar_one()
